@@ -1,0 +1,94 @@
+"""What every test gets: a clean environment, a project directory of its own, and real processes to run scripts in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from keepsake import Project, messages
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Take away what would change behaviour: our variables, launchers' ranks, the person's own Git and home."""
+    for name in list(os.environ):
+        if name.startswith(("KEEPSAKE_", "SLURM_", "OMPI_", "PMI")) and name not in KEPT_VARIABLES:
+            monkeypatch.delenv(name)
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "CI", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    messages.forget_said()
+
+
+KEPT_VARIABLES = ("KEEPSAKE_ORIGINAL", "KEEPSAKE_REQUIRE_RIGS", "KEEPSAKE_NO_ANALYTICS")
+"""Variables of ours that steer the tests themselves."""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project directory with a local repository; the working directory while the test runs."""
+    directory = tmp_path / "project"
+    directory.mkdir()
+    (directory / "keepsake.yaml").write_text("repository: file://.keepsake\n", encoding="utf-8")
+    monkeypatch.chdir(directory)
+    return Project()
+
+
+class Script:
+    """A Python script in a real process of its own.
+
+    It talks by whole lines: what it prints is read by `line`, so that a test waits for a condition and never for a time.
+    """
+
+    def __init__(self, path: Path, cwd: Path, env: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(path)],
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        self.stderr = ""
+
+    def line(self) -> str:
+        """Wait for the next line that the script prints."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def wait(self) -> int:
+        """Let the script go on (its standard input ends) and wait for its end."""
+        _, self.stderr = self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+@pytest.fixture
+def script(project: Project) -> Iterator[Callable[..., Script]]:
+    """Start scripts in the project directory; whatever is still running at the end is killed."""
+    started: list[Script] = []
+
+    def start(code: str, env: dict[str, str] | None = None) -> Script:
+        path = project.directory / "train.py"
+        path.write_text(textwrap.dedent(code), encoding="utf-8")
+        started.append(Script(path, project.directory, env))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.communicate()
