@@ -1,0 +1,65 @@
+"""Where things lie in a repository: IDs to keys and back. Pure functions; no input or output belongs here."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+SPEC_KEY = "repository.json"
+RECORDS_PREFIX = "metadata/experiments"
+HEARTBEATS_PREFIX = "metadata/heartbeats"
+EXPERIMENT_ARCHIVES_PREFIX = "experiments"
+CHECKPOINT_ARCHIVES_PREFIX = "checkpoints"
+
+ID_LENGTH = 64
+SHORT_ID_LENGTH = 7
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_ID_PREFIX = re.compile(r"[0-9a-f]{1,64}")
+
+
+def new_id() -> str:
+    """Draw an ID: 64 lower-case hexadecimal characters from the system's random source."""
+    return secrets.token_hex(ID_LENGTH // 2)
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text is a whole ID."""
+    return _ID.fullmatch(text) is not None
+
+
+def is_id_prefix(text: str) -> bool:
+    """Tell whether a text could be the start of an ID."""
+    return _ID_PREFIX.fullmatch(text) is not None
+
+
+def short_id(id: str) -> str:
+    """Return the form of an ID that people read: its first 7 characters."""
+    return id[:SHORT_ID_LENGTH]
+
+
+def record_key(experiment_id: str) -> str:
+    """Return the key of an experiment's record."""
+    return f"{RECORDS_PREFIX}/{experiment_id}.json"
+
+
+def heartbeat_key(experiment_id: str) -> str:
+    """Return the key of an experiment's heartbeat."""
+    return f"{HEARTBEATS_PREFIX}/{experiment_id}.json"
+
+
+def experiment_archive_key(experiment_id: str) -> str:
+    """Return the key of the archive with an experiment's code."""
+    return f"{EXPERIMENT_ARCHIVES_PREFIX}/{experiment_id}.tar.gz"
+
+
+def checkpoint_archive_key(checkpoint_id: str) -> str:
+    """Return the key of the archive with a checkpoint's files."""
+    return f"{CHECKPOINT_ARCHIVES_PREFIX}/{checkpoint_id}.tar.gz"
+
+
+def id_of_json_key(key: str) -> str | None:
+    """Return the ID that a record's or a heartbeat's key is about, or None for a foreign file."""
+    name = key.rpartition("/")[2]
+    stem = name.removesuffix(".json")
+    return stem if stem != name and is_id(stem) else None

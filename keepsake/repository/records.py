@@ -1,0 +1,384 @@
+"""An experiment's record: JSON to objects and back, and what follows from it alone (best, latest, status).
+
+Keys that this version does not know survive: each object keeps the JSON it was read from and lays its own fields over it.
+Where a record lies is `keepsake.repository.layout`'s business; reading and writing it `keepsake.repository.repository`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias, cast
+
+from keepsake.exceptions import CorruptedRecord
+from keepsake.repository.layout import is_id
+from keepsake.repository.status import Heartbeat, Outcome, Status, judge
+
+Goal: TypeAlias = Literal["maximize", "minimize"]
+
+NAN, INFINITY, MINUS_INFINITY = "[NaN]", "[+Infinity]", "[-Infinity]"
+"""How keepsake 0.4.2 spells the numbers that JSON lacks."""
+
+_NONFINITE = {NAN: math.nan, INFINITY: math.inf, MINUS_INFINITY: -math.inf}
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryMetric:
+    """The metric by which the best checkpoint is chosen; unpacks as the pair ``(name, goal)``.
+
+    Args:
+        name: The metric's name.
+        goal: ``"maximize"`` or ``"minimize"``.
+
+    Example:
+        >>> name, goal = PrimaryMetric("val_loss", "minimize")
+        >>> name
+        'val_loss'
+    """
+
+    name: str
+    goal: Goal
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self.name, self.goal))
+
+    def __getitem__(self, key: str) -> str:
+        # keepsake 0.4.2 gave people a dict here.
+        if key not in ("name", "goal"):
+            raise KeyError(key)
+        return str(getattr(self, key))
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveInfo:
+    """What a record announces of a stored archive.
+
+    Args:
+        size_bytes: Length of the archive as it is stored.
+        sha256: Its digest in hexadecimal.
+        files: How many files it holds.
+    """
+
+    size_bytes: int
+    sha256: str
+    files: int
+
+
+@dataclass
+class CheckpointRecord:
+    """What is recorded of a checkpoint.
+
+    Args:
+        id: 64 hexadecimal characters.
+        created: When it was made, in UTC.
+        step: Number of the step, not negative.
+        path: What was saved, relative to the project directory; None where no files were.
+        metrics: Values by name, as `keepsake.values` leaves them.
+        primary_metric: The metric to choose the best by, if it was given with this checkpoint.
+        archive: What is stored; None where nothing is, or not yet, or the record is 0.4.2's, which does not say.
+        archive_pending: The files are on their way.
+        raw: The JSON it was read from.
+    """
+
+    id: str
+    created: datetime
+    step: int
+    path: str | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    primary_metric: PrimaryMetric | None = None
+    archive: ArchiveInfo | None = None
+    archive_pending: bool = False
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def has_files(self) -> bool:
+        """Tell whether files were saved, by us or by 0.4.2."""
+        return self.path is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of this checkpoint, keys in the order of 0.4.2's."""
+        known: dict[str, Any] = {
+            "id": self.id,
+            "created": format_time(self.created),
+            "metrics": encode_value(self.metrics),
+            "step": self.step,
+            "path": self.path if self.path is not None else "",
+            "primary_metric": None,
+        }
+        if self.primary_metric is not None:
+            known["primary_metric"] = {
+                **_mapping(self.raw.get("primary_metric")),
+                "name": self.primary_metric.name,
+                "goal": self.primary_metric.goal,
+            }
+        if self.archive is not None or self.archive_pending:
+            known["archive"] = _archive_to_json(self.archive, self.raw.get("archive"))
+        return _over(self.raw, known)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> CheckpointRecord:
+        """Build a checkpoint from its JSON object; raises `ValueError` or `KeyError` where that is not one."""
+        metric = raw.get("primary_metric")
+        return cls(
+            id=_id(raw["id"]),
+            created=parse_time(raw["created"]),
+            step=int(raw.get("step") or 0),
+            path=raw.get("path") or None,
+            metrics=decode_value(_mapping(raw.get("metrics"))),
+            primary_metric=PrimaryMetric(metric["name"], metric["goal"]) if metric else None,
+            archive=_archive_from_json(raw.get("archive")),
+            archive_pending="archive" in raw and raw["archive"] is None,
+            raw=raw,
+        )
+
+
+@dataclass
+class ExperimentRecord:
+    """What is recorded of an experiment and its checkpoints; the meaning of each key stands in ``docs/format.md``.
+
+    ``heartbeat`` is not part of the JSON: whoever loads the record puts there what the repository knew at that moment.
+    """
+
+    id: str
+    created: datetime
+    params: dict[str, Any] = field(default_factory=dict)
+    host: str = ""
+    user: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+    path: str | None = None
+    python_version: str = ""
+    python_packages: dict[str, str] = field(default_factory=dict)
+    checkpoints: list[CheckpointRecord] = field(default_factory=list)
+    keepsake_version: str = ""
+    git: dict[str, Any] | None = None
+    system: dict[str, Any] | None = None
+    pid: int | None = None
+    ended: datetime | None = None
+    outcome: Outcome | None = None
+    error: str | None = None
+    heartbeat_interval_s: float | None = None
+    resumed: list[datetime] = field(default_factory=list)
+    archive: ArchiveInfo | None = None
+    archive_pending: bool = False
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    heartbeat: Heartbeat | None = field(default=None, repr=False, compare=False)
+
+    # --- what follows from the record -------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """The status as of the moment when the record was loaded."""
+        return judge(self.outcome, self.heartbeat_interval_s, self.heartbeat)
+
+    @property
+    def primary_metric(self) -> PrimaryMetric | None:
+        """The primary metric in force: the last one given holds until it is changed."""
+        return next((c.primary_metric for c in reversed(self.checkpoints) if c.primary_metric is not None), None)
+
+    def best(self) -> CheckpointRecord | None:
+        """Return the checkpoint with the best primary metric, the earliest of equals.
+
+        Checkpoints where the metric is missing, not a number or NaN are left out, in whatever order they come.
+        """
+        metric = self.primary_metric
+        if metric is None:
+            return None
+        sign = 1 if metric.goal == "minimize" else -1
+        candidates = [c for c in self.checkpoints if is_comparable(c.metrics.get(metric.name))]
+        return min(candidates, key=lambda c: sign * c.metrics[metric.name], default=None)
+
+    def latest(self) -> CheckpointRecord | None:
+        """Return the checkpoint that was made last."""
+        return self.checkpoints[-1] if self.checkpoints else None
+
+    # --- JSON -------------------------------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of this experiment: 0.4.2's keys in its order, then ours, then unknown ones."""
+        known: dict[str, Any] = {
+            "id": self.id,
+            "created": format_time(self.created),
+            "params": encode_value(self.params),
+            "host": self.host,
+            "user": self.user,
+            "config": self.config,
+            "command": self.command,
+            "path": self.path if self.path is not None else "",
+            "python_version": self.python_version,
+            "python_packages": self.python_packages,
+            "checkpoints": [checkpoint.to_json() for checkpoint in self.checkpoints],
+            "keepsake_version": self.keepsake_version,
+        }
+        ours: dict[str, Any] = {
+            "git": self.git,
+            "system": self.system,
+            "pid": self.pid,
+            "ended": format_time(self.ended) if self.ended is not None else None,
+            "outcome": self.outcome,
+            "error": self.error,
+            "heartbeat_interval_s": self.heartbeat_interval_s,
+            "resumed": [format_time(time) for time in self.resumed],
+        }
+        # A record that 0.4.2 wrote gets only those of our keys that say something.
+        known |= {key: value for key, value in ours.items() if value or not self.raw or key in self.raw}
+        if self.archive is not None or self.archive_pending:
+            known["archive"] = _archive_to_json(self.archive, self.raw.get("archive"))
+        return _over(self.raw, known)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the record's file."""
+        return (json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> ExperimentRecord:
+        """Build an experiment from its JSON object; raises `ValueError` or `KeyError` where that is not one."""
+        ended = raw.get("ended")
+        return cls(
+            id=_id(raw["id"]),
+            created=parse_time(raw["created"]),
+            params=decode_value(_mapping(raw.get("params"))),
+            host=raw.get("host") or "",
+            user=raw.get("user") or "",
+            config=_mapping(raw.get("config")),
+            command=raw.get("command") or "",
+            path=raw.get("path") or None,
+            python_version=raw.get("python_version") or "",
+            python_packages=_mapping(raw.get("python_packages")),
+            checkpoints=[CheckpointRecord.from_json(item) for item in raw.get("checkpoints") or ()],
+            keepsake_version=raw.get("keepsake_version") or raw.get("replicate_version") or "",
+            git=raw.get("git"),
+            system=raw.get("system"),
+            pid=raw.get("pid"),
+            ended=parse_time(ended) if ended else None,
+            outcome=_outcome(raw.get("outcome")),
+            error=raw.get("error"),
+            heartbeat_interval_s=raw.get("heartbeat_interval_s"),
+            resumed=[parse_time(time) for time in raw.get("resumed") or ()],
+            archive=_archive_from_json(raw.get("archive")),
+            archive_pending="archive" in raw and raw["archive"] is None,
+            raw=raw,
+        )
+
+    @classmethod
+    def from_bytes(cls, content: bytes, *, key: str) -> ExperimentRecord:
+        """Parse the content of a record's file.
+
+        Raises:
+            CorruptedRecord: It is not an experiment's record; the message names ``key`` and the cause.
+        """
+        try:
+            raw = json.loads(content)
+            if not isinstance(raw, dict):
+                raise ValueError("not a JSON object")
+            return cls.from_json(raw)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+            cause = f"no {err}" if isinstance(err, KeyError) else str(err)
+            raise CorruptedRecord(f"the record {key} is damaged: {cause}") from err
+
+
+# --- times ----------------------------------------------------------------------------------------------------------
+
+
+def utc_now() -> datetime:
+    """Return the present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def format_time(moment: datetime) -> str:
+    """Write a moment as the format has it: RFC 3339 in UTC with six fractional digits and ``Z``.
+
+    Example:
+        >>> format_time(datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC))
+        '2026-11-23T04:05:06.000000Z'
+    """
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment.year >= 1000 else _old_time(moment)
+
+
+def _old_time(moment: datetime) -> str:
+    # strftime does not pad years before 1000 on glibc; Go refuses them unpadded.
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime:
+    """Read an RFC 3339 moment with any number of fractional digits; one without a zone is taken as UTC.
+
+    Raises:
+        ValueError: The text is not a moment.
+
+    Example:
+        >>> parse_time("2026-11-23T04:42:12.207530975Z").microsecond
+        207530
+    """
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+def encode_value(value: Any) -> Any:
+    """Return a value as JSON can hold it: NaN and the infinities become the markers of 0.4.2."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return NAN if math.isnan(value) else INFINITY if value > 0 else MINUS_INFINITY
+    if isinstance(value, dict):
+        return {key: encode_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [encode_value(item) for item in value]
+    return value
+
+
+def decode_value(value: Any) -> Any:
+    """Undo `encode_value`."""
+    if isinstance(value, str):
+        return _NONFINITE.get(value, value)
+    if isinstance(value, dict):
+        return {key: decode_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [decode_value(item) for item in value]
+    return value
+
+
+def is_comparable(value: object) -> bool:
+    """Tell whether a metric's value can be compared with others: a number, an infinity too, but not NaN."""
+    return isinstance(value, int | float) and not math.isnan(value)
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _over(raw: Mapping[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """Lay the known keys over what was read, known ones first."""
+    return known | {key: value for key, value in raw.items() if key not in known}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, found {value!r:.40}")
+    return cast("dict[str, Any]", value)
+
+
+def _id(value: Any) -> str:
+    if not isinstance(value, str) or not is_id(value):
+        raise ValueError(f"bad ID {value!r:.80}")
+    return value
+
+
+def _outcome(value: Any) -> Outcome | None:
+    return value if value in ("finished", "failed", "interrupted") else None
+
+
+def _archive_to_json(archive: ArchiveInfo | None, raw: Any) -> dict[str, Any] | None:
+    if archive is None:
+        return None
+    known = {"size_bytes": archive.size_bytes, "sha256": archive.sha256, "files": archive.files}
+    return {**(raw if isinstance(raw, dict) else {}), **known}
+
+
+def _archive_from_json(raw: Any) -> ArchiveInfo | None:
+    return ArchiveInfo(raw["size_bytes"], raw["sha256"], raw["files"]) if raw else None

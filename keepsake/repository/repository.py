@@ -1,0 +1,420 @@
+"""A repository: the meaning of the keys in a store. Bytes are the store's business, what a record says `records.py`'s."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from keepsake import messages
+from keepsake.exceptions import (
+    AmbiguousID,
+    CorruptedRecord,
+    CorruptedRepositorySpec,
+    DoesNotExist,
+    IncompatibleRepositoryVersion,
+    ObjectNotFound,
+    ReadError,
+)
+from keepsake.repository import archive, layout
+from keepsake.repository.records import (
+    ArchiveInfo,
+    CheckpointRecord,
+    ExperimentRecord,
+    format_time,
+    utc_now,
+)
+from keepsake.repository.status import Heartbeat
+from keepsake.storage import DiskStorage, from_url
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from keepsake.capture.files import FileEntry
+    from keepsake.storage import Storage
+
+FORMAT_VERSION = 1
+"""The format that this keepsake reads and writes: the original's, with additions that the original ignores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What an ID prefix names: an experiment, or one of its checkpoints.
+
+    Args:
+        experiment: The experiment.
+        checkpoint: The checkpoint, if the prefix is a checkpoint's.
+    """
+
+    experiment: ExperimentRecord
+    checkpoint: CheckpointRecord | None
+
+
+class Repository:
+    """Experiments in a store.
+
+    The constructor does no input or output; the format is checked before the first access.
+
+    Args:
+        storage: Where the bytes lie.
+        label: How the user wrote its address; the store's URL if that is not known.
+
+    Example:
+        >>> from keepsake.storage import MemoryStorage
+        >>> Repository(MemoryStorage()).list_experiments()
+        []
+    """
+
+    def __init__(self, storage: Storage, *, label: str = "") -> None:
+        self.storage = storage
+        self.label = label or storage.url
+        self._checked = False
+
+    @classmethod
+    def at(cls, url: str, *, label: str = "") -> Repository:
+        """Return the repository at a URL.
+
+        Raises:
+            RepositoryConfigurationError: The URL is malformed or of an unknown scheme.
+        """
+        return cls(from_url(url), label=label)
+
+    @property
+    def local_root(self) -> Path | None:
+        """The directory of a repository on disk; None for any other."""
+        return self.storage.root if isinstance(self.storage, DiskStorage) else None
+
+    # --- format -----------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Make sure that this keepsake understands the repository; one that is still empty is understood.
+
+        Raises:
+            IncompatibleRepositoryVersion: It was written by a newer keepsake.
+            CorruptedRepositorySpec: Its ``repository.json`` cannot be understood.
+        """
+        if self._checked:
+            return
+        try:
+            content = self.storage.read(layout.SPEC_KEY)
+        except ObjectNotFound:
+            return
+        version = self._parse_spec(content)
+        if version > FORMAT_VERSION:
+            from keepsake import __version__
+
+            raise IncompatibleRepositoryVersion(
+                f"repository {self.label} is format {version}, this keepsake {__version__} reads format {FORMAT_VERSION}",
+                hint="pip install -U keepsake",
+            )
+        self._checked = True
+
+    def _parse_spec(self, content: bytes) -> int:
+        try:
+            version = json.loads(content)["version"]
+        except (ValueError, KeyError, TypeError) as err:
+            version, cause = None, err
+        else:
+            cause = None
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise CorruptedRepositorySpec(
+                f"{layout.SPEC_KEY} in {self.label} is damaged",
+                facts=[f"found: {content[:60].decode(errors='replace')!r}, expected something like {{\"version\":1}}"],
+                hint=f"""put {{"version":{FORMAT_VERSION}}} there if its experiments were written by keepsake"""
+                f" {FORMAT_VERSION}.x or older",
+            ) from cause
+        return version
+
+    def exists(self) -> bool:
+        """Tell whether a repository has been made here."""
+        return any(True for _ in self.storage.list(layout.SPEC_KEY))
+
+    def prepare(self) -> None:
+        """Make the repository ready for writing: check its format, and say which one it is where it is new."""
+        self.check()
+        if not self._checked:
+            self.storage.write(layout.SPEC_KEY, json.dumps({"version": FORMAT_VERSION}, separators=(",", ":")).encode())
+            self._checked = True
+
+    # --- experiments ------------------------------------------------------------------------------------------------
+
+    def list_experiments(self) -> list[ExperimentRecord]:
+        """Return all experiments, oldest first.
+
+        A record that is deleted meanwhile is left out. One that is damaged is left out with a warning that names it.
+        """
+        self.check()
+        records = list(self._readable_records())
+        if any(record.outcome is None for record in records):
+            heartbeats = self._heartbeats(layout.HEARTBEATS_PREFIX)
+            for record in records:
+                record.heartbeat = heartbeats.get(record.id)
+        return sorted(records, key=lambda record: (record.created, record.id))
+
+    def _readable_records(self) -> Iterator[ExperimentRecord]:
+        for experiment_id in self._experiment_ids():
+            try:
+                yield self._read_record(experiment_id)
+            except ObjectNotFound:
+                continue
+            except CorruptedRecord as err:
+                messages.warning(f"{err.message}; it is left out")
+
+    def _experiment_ids(self) -> list[str]:
+        ids = (layout.id_of_json_key(info.key) for info in self.storage.list(layout.RECORDS_PREFIX))
+        return [experiment_id for experiment_id in ids if experiment_id is not None]
+
+    def _read_record(self, experiment_id: str) -> ExperimentRecord:
+        key = layout.record_key(experiment_id)
+        return ExperimentRecord.from_bytes(self.storage.read(key), key=key)
+
+    def load(self, experiment_id: str) -> ExperimentRecord:
+        """Return one experiment by its whole ID.
+
+        Raises:
+            DoesNotExist: No experiment has that ID.
+            CorruptedRecord: Its record cannot be understood.
+        """
+        self.check()
+        try:
+            record = self._read_record(experiment_id)
+        except ObjectNotFound as err:
+            raise DoesNotExist(
+                f'no experiment "{layout.short_id(experiment_id)}" in {self.label}', hint="keepsake ls"
+            ) from err
+        if record.outcome is None:
+            record.heartbeat = self.heartbeat(experiment_id)
+        return record
+
+    def save(self, record: ExperimentRecord) -> None:
+        """Write an experiment's record, whole or not at all."""
+        self.storage.write(layout.record_key(record.id), record.to_bytes())
+
+    def record_etag(self, experiment_id: str) -> str | None:
+        """Return what changes whenever the record is rewritten, by whomever; None if there is no record."""
+        return next((info.etag for info in self.storage.list(layout.record_key(experiment_id))), None)
+
+    def update(self, experiment_id: str, change: Callable[[ExperimentRecord], None]) -> ExperimentRecord:
+        """Load an experiment, change it and save it.
+
+        Raises:
+            DoesNotExist: It was deleted.
+        """
+        record = self.load(experiment_id)
+        change(record)
+        self.save(record)
+        return record
+
+    def delete_experiment(self, record: ExperimentRecord) -> None:
+        """Delete an experiment with everything that belongs to it.
+
+        The record goes first: a crash in between leaves data without a record, never a record without data.
+        """
+        self.storage.delete([layout.record_key(record.id)])
+        self.storage.delete(
+            [
+                layout.heartbeat_key(record.id),
+                layout.experiment_archive_key(record.id),
+                *(layout.checkpoint_archive_key(checkpoint.id) for checkpoint in record.checkpoints),
+            ]
+        )
+
+    def delete_checkpoint(self, experiment_id: str, checkpoint_id: str) -> None:
+        """Take a checkpoint out of its experiment's record and delete its files."""
+
+        def remove(record: ExperimentRecord) -> None:
+            record.checkpoints = [checkpoint for checkpoint in record.checkpoints if checkpoint.id != checkpoint_id]
+
+        self.update(experiment_id, remove)
+        self.storage.delete([layout.checkpoint_archive_key(checkpoint_id)])
+
+    # --- lookup -----------------------------------------------------------------------------------------------------
+
+    def find(self, prefix: str) -> Match:
+        """Return the one experiment or checkpoint whose ID starts with a prefix.
+
+        Raises:
+            DoesNotExist: Nothing starts with it.
+            AmbiguousID: Several things do; the error lists them and says how many characters would do.
+        """
+        self.check()
+        wanted = prefix.strip().lower()
+        if layout.is_id(wanted) and self.record_etag(wanted) is not None:
+            return Match(self.load(wanted), None)
+        records = self.list_experiments()
+        matches = list(_matches(records, wanted)) if layout.is_id_prefix(wanted) else []
+        if not matches:
+            checkpoints = sum(len(record.checkpoints) for record in records)
+            raise DoesNotExist(
+                f'nothing starts with "{prefix}" (searched {_count(len(records), "experiment")},'
+                f" {_count(checkpoints, 'checkpoint')} in {self.label})",
+                hint="keepsake ls",
+            )
+        if len(matches) > 1:
+            raise _ambiguous(prefix, matches)
+        return matches[0]
+
+    # --- heartbeats -------------------------------------------------------------------------------------------------
+
+    def beat(self, experiment_id: str) -> None:
+        """Say that an experiment's process is alive."""
+        heartbeat = {"experiment_id": experiment_id, "last_heartbeat": format_time(utc_now())}
+        self.storage.write(layout.heartbeat_key(experiment_id), json.dumps(heartbeat).encode())
+
+    def end_beat(self, experiment_id: str) -> None:
+        """Remove an experiment's heartbeat."""
+        self.storage.delete([layout.heartbeat_key(experiment_id)])
+
+    def heartbeat(self, experiment_id: str) -> Heartbeat | None:
+        """Return the last sign of life of an experiment, or None if there is none."""
+        return self._heartbeats(layout.heartbeat_key(experiment_id)).get(experiment_id)
+
+    def _heartbeats(self, prefix: str) -> dict[str, Heartbeat]:
+        # The listing's ages are by the store's clock. What the heartbeats themselves say is by their writers' clocks,
+        # which may be wrong, so they are not even read.
+        now = utc_now()
+        found: dict[str, Heartbeat] = {}
+        for info in self.storage.list(prefix):
+            experiment_id = layout.id_of_json_key(info.key)
+            if experiment_id is not None:
+                found[experiment_id] = Heartbeat(age_s=info.age_s, at=now - timedelta(seconds=info.age_s))
+        return found
+
+    # --- archives ---------------------------------------------------------------------------------------------------
+
+    def store_archive(self, key: str, entries: Sequence[FileEntry], prefix: str) -> ArchiveInfo:
+        """Pack files straight into the store and return what to announce of them in the record.
+
+        Args:
+            key: The archive's key.
+            entries: What goes in.
+            prefix: First component of every path in the archive: the ID.
+        """
+        with archive.pack(entries, prefix) as stream:
+            self.storage.write(key, cast("BinaryIO", stream))
+            return stream.info
+
+    def list_archive(self, key: str) -> list[archive.ArchivedFile]:
+        """Return what an archive holds."""
+        with self._open_archive(key) as stream:
+            return archive.list_files(stream)
+
+    def open_file(self, key: str, path: str) -> BinaryIO:
+        """Return a stream over one file of an archive.
+
+        Raises:
+            DoesNotExist: The archive has no such file.
+            ReadError: The archive is missing, damaged or unsafe.
+        """
+        with self._open_archive(key) as stream:
+            return archive.open_file(stream, path, where=self._where(key))
+
+    def extract_archive(
+        self, key: str, target: Path, *, only: str | None = None, announced: ArchiveInfo | None = None
+    ) -> list[str]:
+        """Extract an archive, or one file or directory of it, and return the names of what was written.
+
+        Args:
+            key: The archive's key.
+            target: An existing directory.
+            only: The one file or directory wanted.
+            announced: What the record says of the archive; its digest is checked.
+
+        Raises:
+            DoesNotExist: ``only`` is not in the archive.
+            ReadError: The archive is missing, damaged, unsafe, or not the one that was announced.
+        """
+        with self._open_archive(key) as stream:
+            hashed = _Hashing(stream)
+            written = archive.extract(cast("BinaryIO", io.BufferedReader(hashed)), target, only=only, where=self._where(key))
+            if announced is not None and hashed.hexdigest() != announced.sha256:
+                raise ReadError(
+                    f"{self._where(key)} does not match its sha256", url=self.storage.url, key=key, hint="keepsake rm ID"
+                )
+        return written
+
+    @contextmanager
+    def _open_archive(self, key: str) -> Iterator[BinaryIO]:
+        try:
+            stream = self.storage.open(key)
+        except ObjectNotFound as err:
+            raise ReadError(
+                f"the files of {self._where(key)} are not in the repository", url=self.storage.url, key=key
+            ) from err
+        with stream:
+            yield stream
+
+    def _where(self, key: str) -> str:
+        kind, _, name = key.rpartition("/")
+        return f"{kind.removesuffix('s')} {layout.short_id(name)} in {self.label}"
+
+
+class _Hashing(io.RawIOBase):
+    """Reads through to a stream and keeps the digest of all of it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._stream.read(len(view))
+        view[: len(data)] = data
+        self._digest.update(data)
+        return len(data)
+
+    def hexdigest(self) -> str:
+        """Return the digest of the whole stream, reading what nobody has read yet."""
+        while data := self._stream.read(1 << 20):
+            self._digest.update(data)
+        return self._digest.hexdigest()
+
+
+def _matches(records: list[ExperimentRecord], prefix: str) -> Iterator[Match]:
+    for record in records:
+        if record.id.startswith(prefix):
+            yield Match(record, None)
+        for checkpoint in record.checkpoints:
+            if checkpoint.id.startswith(prefix):
+                yield Match(record, checkpoint)
+
+
+def _ambiguous(prefix: str, matches: list[Match]) -> AmbiguousID:
+    ids = sorted((match.checkpoint or match.experiment).id for match in matches)
+    needed = 1 + max(_common_length(one, other) for one, other in zip(ids, ids[1:], strict=False))
+    example = (matches[0].checkpoint or matches[0].experiment).id[:needed]
+    return AmbiguousID(
+        f'"{prefix}" matches {len(matches)} things',
+        facts=[_describe(match, max(needed, layout.SHORT_ID_LENGTH)) for match in matches[:10]]
+        + ([f"… {len(matches) - 10} more"] if len(matches) > 10 else []),
+        hint=f"type at least {needed} characters, e.g. {example}",
+    )
+
+
+def _describe(match: Match, length: int) -> str:
+    if match.checkpoint is not None:
+        of = layout.short_id(match.experiment.id)
+        created, text = match.checkpoint.created, f"checkpoint  step {match.checkpoint.step} of {of}"
+        id = match.checkpoint.id
+    else:
+        params = " ".join(f"{name}={value}" for name, value in list(match.experiment.params.items())[:4])
+        created, text, id = match.experiment.created, f"experiment  {params}", match.experiment.id
+    return f"{id[:length]}  {created:%Y-%m-%d %H:%M}  {text}".rstrip()
+
+
+def _common_length(one: str, other: str) -> int:
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
