@@ -1,0 +1,301 @@
+"""checkpoint() keeps what can be kept, reports what cannot, and never raises."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from keepsake import Experiment, PrimaryMetric, Project
+from keepsake.exceptions import DoesNotExist
+from keepsake.repository import layout
+
+
+@pytest.fixture
+def experiment(project: Project) -> Experiment:
+    return project.experiments.create(params={"lr": 0.1}, quiet=True)
+
+
+def stored(experiment: Experiment) -> Experiment:
+    """The same experiment as somebody else reads it."""
+    return experiment.project.experiments.get(experiment.id)
+
+
+def record_file(experiment: Experiment) -> Path:
+    return experiment.project.directory / ".keepsake" / layout.record_key(experiment.id)
+
+
+# --- what is recorded -----------------------------------------------------------------------------------------------
+
+
+def test_files_and_metrics_come_back(experiment: Experiment) -> None:
+    Path("model.pth").write_bytes(b"weights")
+    checkpoint = experiment.checkpoint("model.pth", step=3, metrics={"loss": 0.5}, primary_metric=("loss", "minimize"))
+
+    [found] = stored(experiment).checkpoints
+    assert found == checkpoint
+    assert (found.step, found.metrics, found.path) == (3, {"loss": 0.5}, "model.pth")
+    assert found.primary_metric == PrimaryMetric("loss", "minimize")
+    with found.open("model.pth") as file:
+        assert file.read() == b"weights"
+    assert found.archive is not None
+    archive = experiment.project.directory / ".keepsake" / layout.checkpoint_archive_key(found.id)
+    assert found.archive.size_bytes == archive.stat().st_size
+
+
+def test_later_changes_of_a_file_do_not_reach_its_checkpoint(experiment: Experiment) -> None:
+    for content in (b"first", b"second"):
+        Path("model.pth").write_bytes(content)
+        experiment.checkpoint("model.pth")
+    Path("model.pth").write_bytes(b"third")
+    assert [c.open("model.pth").read() for c in stored(experiment).checkpoints] == [b"first", b"second"]
+
+
+def test_steps_count_up_from_the_highest(experiment: Experiment) -> None:
+    for step in (None, None, 10, None, 4, None):
+        experiment.checkpoint(step=step)
+    assert stored(experiment).checkpoints.step == [0, 1, 10, 11, 4, 12]
+
+
+def test_an_experiment_fetched_later_takes_further_checkpoints_and_goes_on_counting(experiment: Experiment) -> None:
+    experiment.checkpoint(metrics={"loss": 3}, primary_metric=("loss", "minimize"))
+    experiment.stop()
+    again = stored(experiment)
+    again.checkpoint(metrics={"loss": 1})
+    again.checkpoint(metrics={"loss": 2})
+    assert again.checkpoints.step == [0, 1, 2]
+    assert stored(experiment).checkpoints.metrics["loss"] == [3, 1, 2]
+    best = stored(experiment).best()
+    assert best is not None
+    assert best.metrics["loss"] == 1
+    assert stored(experiment).outcome == "finished"
+
+
+def test_the_primary_metric_holds_until_it_is_changed(experiment: Experiment) -> None:
+    experiment.checkpoint(metrics={"loss": 1.0, "acc": 0.1}, primary_metric=("loss", "minimize"))
+    experiment.checkpoint(metrics={"loss": 0.5, "acc": 0.2})
+    experiment.checkpoint(metrics={"other": 1})
+    assert [c.primary_metric and c.primary_metric.name for c in stored(experiment).checkpoints] == ["loss", "loss", None]
+    best = stored(experiment).best()
+    assert best is not None
+    assert best.step == 1
+
+    experiment.checkpoint(metrics={"loss": 0.1, "acc": 0.05}, primary_metric=("acc", "maximize"))
+    best = stored(experiment).best()
+    assert best is not None
+    assert best.step == 1
+    assert stored(experiment).primary_metric() == "acc"
+
+
+@pytest.mark.parametrize("given", [("loss", "minimize"), ["loss", "MINIMIZE"], {"name": "loss", "goal": "minimize"}])
+def test_primary_metrics_of_any_sensible_form_are_taken(experiment: Experiment, given: object) -> None:
+    experiment.checkpoint(metrics={"loss": 1}, primary_metric=given)  # type: ignore[arg-type]
+    assert stored(experiment).primary_metric() == "loss"
+
+
+def test_nan_and_infinity_are_kept_and_never_best(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    for value in (math.nan, 0.3, math.inf, math.nan, 0.2):
+        experiment.checkpoint(metrics={"loss": value}, primary_metric=("loss", "minimize"))
+    found = stored(experiment)
+    assert math.isnan(found.checkpoints.metrics["loss"][0])
+    assert found.checkpoints.metrics["loss"][2] == math.inf
+    best = found.best()
+    assert best is not None
+    assert best.metrics["loss"] == 0.2
+    assert capsys.readouterr().err == "keepsake: warning: loss is NaN at step 0\n"  # once, not at each
+    assert "NaN" not in record_file(experiment).read_text(encoding="utf-8").replace('"[NaN]"', "")
+
+
+def test_params_with_secrets_are_recorded_without_them(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = project.experiments.create(params={"api_key": "abc123", "num_tokens": 5}, quiet=True)
+    assert stored(experiment).params == {"api_key": "[redacted]", "num_tokens": 5}
+    assert "1 secret in params recorded as [redacted]" in capsys.readouterr().err
+    assert "abc123" not in record_file(experiment).read_text(encoding="utf-8")
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_file_is_reported_and_the_metrics_are_kept(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("model.pth").write_bytes(b"w")
+    checkpoint = experiment.checkpoint("model.pt", metrics={"loss": 1})
+    error = capsys.readouterr().err
+    assert 'keepsake: error: checkpoint(path="model.pt"): no such file' in error
+    assert str(experiment.project.directory) in error
+    assert "model.pth" in error  # the close name
+    assert "its metrics and earlier checkpoints are" in error
+    assert checkpoint.path is None
+    assert stored(experiment).checkpoints.metrics["loss"] == [1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"step": "three"},
+        {"step": -1},
+        {"step": 1.5},
+        {"step": math.nan},
+        {"step": object()},
+        {"metrics": 3},
+        {"metrics": [("loss", 1)]},
+        {"metrics": {"loss": object()}},
+        {"primary_metric": "loss"},
+        {"primary_metric": ("loss", "smallest")},
+        {"primary_metric": ("loss",)},
+        {"primary_metric": 5},
+        {"primary_metric": (None, None)},
+        {"path": ""},
+        {"path": 5},
+        {"path": "a\0b"},
+        {"path": "/nowhere/at/all"},
+    ],
+    ids=repr,
+)
+def test_wrong_arguments_are_reported_and_never_raise(
+    experiment: Experiment, arguments: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment.checkpoint(**{"metrics": {"kept": 1}, **arguments})  # type: ignore[arg-type]
+    assert "keepsake: " in capsys.readouterr().err
+    assert len(stored(experiment).checkpoints) == 1
+
+
+def test_the_same_trouble_is_reported_once(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(5):
+        experiment.checkpoint("missing")
+    assert capsys.readouterr().err.count("no such file") == 1
+    assert len(stored(experiment).checkpoints) == 5
+
+
+@pytest.mark.parametrize("in_its_place", ["nothing", "a file"])
+def test_a_repository_that_is_gone_for_a_while_does_not_stop_the_training(
+    experiment: Experiment, in_its_place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = experiment.project.directory / ".keepsake"
+    Path("weights").write_bytes(b"w")
+    experiment.checkpoint("weights", metrics={"loss": 1})
+    repository.rename("aside")
+    if in_its_place == "a file":
+        repository.write_text("not a directory")
+    experiment.checkpoint("weights", metrics={"loss": 2})
+    assert "keepsake: error: checkpoint()" in capsys.readouterr().err
+
+    if in_its_place == "a file":
+        repository.unlink()
+    assert not repository.exists()  # what is mounted there later is not hidden by what we make now
+    Path("aside").rename(repository)
+    experiment.checkpoint("weights", metrics={"loss": 3})
+    experiment.stop()
+    assert stored(experiment).checkpoints.metrics["loss"] == [1, 3]
+    assert stored(experiment).outcome == "finished"
+
+
+def test_an_experiment_deleted_meanwhile_is_not_created_again(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(experiment).delete()
+    experiment.checkpoint(metrics={"loss": 1})
+    experiment.checkpoint(metrics={"loss": 2})
+    experiment.stop()
+    assert capsys.readouterr().err.count("was deleted meanwhile") == 1
+    with pytest.raises(DoesNotExist):
+        stored(experiment)
+    left = [info.key for info in experiment.repository.storage.list()]
+    assert left == [layout.SPEC_KEY]
+
+
+def test_two_writers_of_one_experiment_keep_each_others_checkpoints(experiment: Experiment) -> None:
+    other = stored(experiment)
+    for number in range(3):
+        experiment.checkpoint(metrics={"live": number})
+        other.checkpoint(metrics={"other": number})
+    experiment.stop()
+    assert len(stored(experiment).checkpoints) == 6
+    assert stored(experiment).outcome == "finished"
+
+
+def test_threads_may_checkpoint_at_the_same_time(experiment: Experiment) -> None:
+    def work(name: str) -> None:
+        for number in range(10):
+            experiment.checkpoint(metrics={name: number})
+
+    threads = [threading.Thread(target=work, args=(f"t{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = stored(experiment)
+    assert len(found.checkpoints) == 40
+    assert sorted(found.checkpoints.step) == list(range(40))
+
+
+def test_unknown_keys_of_the_record_survive_our_rewriting(experiment: Experiment) -> None:
+    experiment.checkpoint(metrics={"loss": 1})
+    content = json.loads(record_file(experiment).read_text(encoding="utf-8"))
+    content["from_the_future"] = {"x": 1}
+    content["checkpoints"][0]["also"] = [1, 2]
+    record_file(experiment).write_text(json.dumps(content), encoding="utf-8")
+    experiment.checkpoint(metrics={"loss": 2})
+    experiment.stop()
+    rewritten = json.loads(record_file(experiment).read_text(encoding="utf-8"))
+    assert rewritten["from_the_future"] == {"x": 1}
+    assert rewritten["checkpoints"][0]["also"] == [1, 2]
+    assert len(rewritten["checkpoints"]) == 2
+
+
+def test_stop_twice_and_a_checkpoint_after_it_are_harmless(experiment: Experiment) -> None:
+    experiment.stop()
+    experiment.finish("failed", "too late")
+    experiment.checkpoint(metrics={"loss": 1})
+    found = stored(experiment)
+    assert (found.outcome, found.error) == ("finished", None)
+    assert len(found.checkpoints) == 1
+    assert found.status.word == "stopped"
+
+
+# --- the code -------------------------------------------------------------------------------------------------------
+
+
+def test_the_code_is_saved_without_the_repository_wherever_it_lies(project: Project) -> None:
+    (project.directory / "keepsake.yaml").write_text("repository: file://deep/runs\n", encoding="utf-8")
+    (project.directory / "train.py").write_text("print(1)\n", encoding="utf-8")
+    for _ in range(2):
+        experiment = Project().experiments.create(path=".", quiet=True)
+        experiment.stop()
+    names = [f.path for f in experiment.repository.list_archive(layout.experiment_archive_key(experiment.id))]
+    assert "train.py" in names
+    assert not [name for name in names if "runs" in name]
+
+
+def test_code_that_cannot_be_saved_is_reported_and_training_goes_on(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project.directory / ".keepsake").mkdir()
+    (project.directory / ".keepsake" / "experiments").write_text("in the way")
+    experiment = project.experiments.create(path=".", quiet=True)
+    experiment.checkpoint(metrics={"loss": 1})
+    experiment.stop()
+    assert "the code of this experiment is not saved" in capsys.readouterr().err
+    found = stored(experiment)
+    assert found.outcome == "finished"
+    assert len(found.checkpoints) == 1
+
+
+def test_the_record_says_what_was_asked_for(project: Project) -> None:
+    experiment = project.experiments.create(path=".", params={"optim": {"lr": 0.1}}, quiet=True)
+    experiment.stop()
+    found = stored(experiment)
+    assert found.params == {"optim": {"lr": 0.1}}
+    assert found.config["repository"] == "file://.keepsake"
+    assert str(project.directory) not in record_file(experiment).read_text(encoding="utf-8").replace(found.command, "")
+    assert found.pid == os.getpid()
+    assert found.python_packages["pytest"] == pytest.__version__
+    assert found.system is not None
+    assert found.system["cpus"] >= 1
+    assert found.record.archive is not None
