@@ -1,0 +1,192 @@
+"""Checkpoint and CheckpointList: what people hold in their hands of a checkpoint's record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, SupportsIndex, overload
+
+from keepsake.exceptions import DoesNotExist
+from keepsake.repository import layout
+from keepsake.repository.records import ArchiveInfo, CheckpointRecord, PrimaryMetric
+
+if TYPE_CHECKING:
+    from keepsake.experiment import Experiment
+
+__all__ = ["Checkpoint", "CheckpointList", "PrimaryMetric"]
+
+
+class Checkpoint:
+    """Metrics, and the files saved with them, at one step of an experiment.
+
+    Made by `Experiment.checkpoint`, and found in `Experiment.checkpoints`.
+
+    Args:
+        record: What is recorded of it.
+        experiment: The experiment that it belongs to.
+    """
+
+    def __init__(self, record: CheckpointRecord, experiment: Experiment) -> None:
+        self.record = record
+        self.experiment = experiment
+
+    @property
+    def id(self) -> str:
+        """64 hexadecimal characters."""
+        return self.record.id
+
+    @property
+    def created(self) -> datetime:
+        """When it was made, in UTC."""
+        return self.record.created
+
+    @property
+    def step(self) -> int:
+        """The step that it was made at."""
+        return self.record.step
+
+    @property
+    def path(self) -> str | None:
+        """What was saved, relative to the project directory; None if no files were."""
+        return self.record.path
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Values by name."""
+        return self.record.metrics
+
+    @property
+    def primary_metric(self) -> PrimaryMetric | None:
+        """The metric by which the best checkpoint is chosen, if it has a value here."""
+        return self.record.primary_metric
+
+    @property
+    def archive(self) -> ArchiveInfo | None:
+        """Size and digest of the stored files; None where there are none, or keepsake 0.4.2 wrote them."""
+        return self.record.archive
+
+    def short_id(self) -> str:
+        """Return the first 7 characters of the ID."""
+        return layout.short_id(self.id)
+
+    def open(self, path: str | os.PathLike[str]) -> BinaryIO:
+        """Open one saved file for reading.
+
+        Args:
+            path: Its path relative to the project directory, as it was saved.
+
+        Returns:
+            A readable, seekable binary stream.
+
+        Raises:
+            DoesNotExist: No such file was saved with this checkpoint.
+            ReadError: The archive is missing or damaged.
+
+        Example:
+            >>> import keepsake
+            >>> best = keepsake.experiments.get("4591273").best()  # doctest: +SKIP
+            >>> weights = torch.load(best.open("model.pth"))  # doctest: +SKIP
+        """
+        self._require_files()
+        return self.experiment.repository.open_file(layout.checkpoint_archive_key(self.id), Path(path).as_posix())
+
+    def checkout(
+        self, output_directory: str | os.PathLike[str], quiet: bool = False, *, path: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Copy the saved files into a directory, over what is there.
+
+        The experiment's code is not copied: that is what `Experiment.checkout` does.
+
+        Args:
+            output_directory: Where to; made if it does not exist.
+            quiet: Do not say what was done.
+            path: Only this file or directory.
+
+        Raises:
+            DoesNotExist: The checkpoint has no files, or not this one.
+            ReadError: The archive is missing, damaged or unsafe.
+        """
+        from keepsake.checkout import checkout
+
+        self._require_files()
+        checkout(self.experiment, self, Path(output_directory), path=path, code=False, quiet=quiet)
+
+    def delete(self) -> None:
+        """Delete the checkpoint: from the experiment's record, then its files."""
+        self.experiment.repository.delete_checkpoint(self.experiment.id, self.id)
+        self.experiment.refresh()
+
+    def _require_files(self) -> None:
+        if not self.record.has_files:
+            raise DoesNotExist(f"checkpoint {self.short_id()} has no files: it was made without path")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Checkpoint) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        metrics = ", ".join(f"{name}={value!r}" for name, value in self.metrics.items())
+        return f"<Checkpoint {self.short_id()} step {self.step}{': ' if metrics else ''}{metrics}>"
+
+
+class CheckpointList(list[Checkpoint]):
+    """Checkpoints, oldest first; a slice is a list of the same kind.
+
+    Example:
+        >>> import keepsake
+        >>> losses = keepsake.experiments.get("4591273").checkpoints[-10:].metrics["val_loss"]  # doctest: +SKIP
+    """
+
+    @property
+    def step(self) -> list[int]:
+        """The step of each checkpoint."""
+        return [checkpoint.step for checkpoint in self]
+
+    @property
+    def metrics(self) -> Mapping[str, list[Any]]:
+        """Columns by metric: ``metrics["loss"]`` is one value for each checkpoint, None where it has no such metric."""
+        return _Columns(self)
+
+    def primary_metric(self) -> str:
+        """Return the name of the primary metric that these checkpoints share.
+
+        Raises:
+            ValueError: There is none, or there are several.
+        """
+        names = {checkpoint.primary_metric.name for checkpoint in self if checkpoint.primary_metric is not None}
+        if len(names) != 1:
+            found = f"several: {', '.join(sorted(names))}" if names else "none"
+            raise ValueError(f"no shared primary metric (there are {found})")
+        return names.pop()
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> Checkpoint: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> CheckpointList: ...
+    def __getitem__(self, index: SupportsIndex | slice, /) -> Checkpoint | CheckpointList:
+        return CheckpointList(super().__getitem__(index)) if isinstance(index, slice) else super().__getitem__(index)
+
+
+class _Columns(Mapping[str, list[Any]]):
+    """The metrics of several checkpoints, by name."""
+
+    def __init__(self, checkpoints: Iterable[Checkpoint]) -> None:
+        self._rows = [checkpoint.metrics for checkpoint in checkpoints]
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if not any(name in row for row in self._rows):
+            raise KeyError(name)
+        return [row.get(name) for row in self._rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for row in self._rows for name in row))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<metrics {', '.join(self)}>"

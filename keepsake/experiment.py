@@ -1,0 +1,355 @@
+"""Experiment and ExperimentList: an experiment's record and its verbs, as people use them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, overload
+
+from keepsake.checkpoint import Checkpoint, CheckpointList, PrimaryMetric
+from keepsake.exceptions import DoesNotExist
+from keepsake.recording.recorder import DisabledRecorder, Recorder, Recording
+from keepsake.repository import layout
+from keepsake.repository.records import ExperimentRecord, utc_now
+from keepsake.repository.status import Outcome, Status
+
+if TYPE_CHECKING:
+    from keepsake.project import Project
+    from keepsake.repository.repository import Repository
+
+__all__ = ["Experiment", "ExperimentList"]
+
+
+class Experiment:
+    """One run of a training: its code, params, packages and checkpoints.
+
+    Made by `keepsake.init`, and found by ``keepsake.experiments``. Fields are as of the moment when it was loaded; `refresh`
+    loads them anew.
+
+    Args:
+        project: The project that it belongs to.
+        record: What is recorded of it.
+        recording: Who records it in this process, if somebody does.
+
+    Example:
+        >>> import keepsake
+        >>> with keepsake.init(params={"lr": 0.1}) as experiment:  # doctest: +SKIP
+        ...     experiment.checkpoint(metrics={"loss": 0.3}, primary_metric=("loss", "minimize"))
+    """
+
+    def __init__(self, project: Project, record: ExperimentRecord, recording: Recording | None = None) -> None:
+        self.project = project
+        self.record = record
+        self._recording = recording
+
+    # --- fields -----------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """64 hexadecimal characters."""
+        return self.record.id
+
+    @property
+    def created(self) -> datetime:
+        """When it was started, in UTC."""
+        return self.record.created
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What was passed in: hyperparameters and whatever else decides the run."""
+        return self.record.params
+
+    @property
+    def host(self) -> str:
+        """Name of the machine; empty in records of keepsake 0.4.2."""
+        return self.record.host
+
+    @property
+    def user(self) -> str:
+        """Who started it."""
+        return self.record.user
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration in force, such as the repository as it was written."""
+        return self.record.config
+
+    @property
+    def command(self) -> str:
+        """The command line, quoted for a shell, without secrets."""
+        return self.record.command
+
+    @property
+    def path(self) -> str | None:
+        """What was saved of the project, relative to its directory; None if nothing was."""
+        return self.record.path
+
+    @property
+    def python_version(self) -> str:
+        """Version of the Python that ran it."""
+        return self.record.python_version
+
+    @property
+    def python_packages(self) -> dict[str, str]:
+        """Versions of the distributions that were imported when it started, by name."""
+        return self.record.python_packages
+
+    @property
+    def keepsake_version(self) -> str:
+        """Version of keepsake that recorded it."""
+        return self.record.keepsake_version
+
+    @property
+    def git(self) -> dict[str, Any] | None:
+        """``commit``, ``branch``, ``dirty`` and ``remote`` of the project's Git repository, if it has one."""
+        return self.record.git
+
+    @property
+    def system(self) -> dict[str, Any] | None:
+        """``os``, ``cpus``, ``memory_bytes`` and ``gpus`` of the machine."""
+        return self.record.system
+
+    @property
+    def pid(self) -> int | None:
+        """The process that recorded it."""
+        return self.record.pid
+
+    @property
+    def ended(self) -> datetime | None:
+        """When it ended, in UTC; None while it runs, or where its process died."""
+        return self.record.ended
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """``finished``, ``failed`` or ``interrupted``; None while it runs, or where its process died."""
+        return self.record.outcome
+
+    @property
+    def error(self) -> str | None:
+        """Type and message of the exception that ended it, in one line."""
+        return self.record.error
+
+    @property
+    def checkpoints(self) -> CheckpointList:
+        """All checkpoints, oldest first."""
+        return CheckpointList(Checkpoint(checkpoint, self) for checkpoint in self.record.checkpoints)
+
+    @property
+    def repository(self) -> Repository:
+        """The repository that it lies in."""
+        return self.project.repository_at_hand()
+
+    def short_id(self) -> str:
+        """Return the first 7 characters of the ID."""
+        return layout.short_id(self.id)
+
+    # --- what follows from them -------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """Whether it runs, and why not; as of the moment when it was loaded."""
+        if self._recording is not None and self._recording.is_live:
+            return Status("running", "running", utc_now())
+        return self.record.status
+
+    def is_running(self) -> bool:
+        """Tell whether it runs now, anywhere: its heartbeat in the repository decides."""
+        if self._recording is not None and self._recording.is_live:
+            return True
+        try:
+            return self._is_stored and self.repository.load(self.id).status.word == "running"
+        except DoesNotExist:
+            return False
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From the start to the end; for one that has no end, to now if it runs, else to its last sign of life.
+
+        None where there is no such sign.
+        """
+        if self.status.word == "running":
+            return utc_now() - self.created
+        latest = self.record.latest()
+        end = self.ended or self.status.last_heartbeat or (latest.created if latest is not None else None)
+        return end - self.created if end is not None else None
+
+    def best(self) -> Checkpoint | None:
+        """Return the checkpoint with the best primary metric; None if no checkpoint has a value of one.
+
+        NaN never wins, and checkpoints without the metric are left out. Of equals the earliest is returned.
+        """
+        best = self.record.best()
+        return Checkpoint(best, self) if best is not None else None
+
+    def latest(self) -> Checkpoint | None:
+        """Return the checkpoint made last; None if there are none."""
+        latest = self.record.latest()
+        return Checkpoint(latest, self) if latest is not None else None
+
+    def primary_metric(self) -> str:
+        """Return the name of the primary metric.
+
+        Raises:
+            ValueError: No checkpoint has one.
+        """
+        metric = self.record.primary_metric
+        if metric is None:
+            raise ValueError(f"experiment {self.short_id()} has no primary metric")
+        return metric.name
+
+    # --- recording --------------------------------------------------------------------------------------------------
+
+    def checkpoint(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        step: int | None = None,
+        metrics: dict[str, Any] | None = None,
+        primary_metric: tuple[str, str] | PrimaryMetric | None = None,
+        quiet: bool = False,
+    ) -> Checkpoint:
+        """Save files and metrics of this moment.
+
+        Never raises: what goes wrong is reported on standard error, what can be kept is kept, and the training goes on.
+
+        Args:
+            path: File or directory to save, relative to the project directory or absolute. What lies outside of the project
+                is saved under its base name. None saves no files.
+            step: Number of the step, not negative; one more than the highest so far if it is not given.
+            metrics: Values by name: numbers of any library, also zero-dimensional arrays and tensors; NaN and infinities are
+                kept. Arrays become lists up to 1,000 elements.
+            primary_metric: The metric by which the best checkpoint is chosen, and ``"maximize"`` or ``"minimize"``. It holds
+                for the checkpoints that follow until another is given.
+            quiet: Accepted for compatibility; a checkpoint says nothing unless something is wrong.
+
+        Returns:
+            The checkpoint, also if it could not be stored.
+
+        Example:
+            >>> import keepsake
+            >>> experiment = keepsake.init(params={"lr": 0.1})  # doctest: +SKIP
+            >>> experiment.checkpoint("model.pth", step=1, metrics={"loss": 0.3})  # doctest: +SKIP
+        """
+        if self._recording is None:
+            self._recording = Recorder(self.repository, self.record, self.project.directory, quiet=True)
+        return Checkpoint(self._recording.checkpoint(path, step, metrics, primary_metric), self)
+
+    def stop(self) -> None:
+        """End the experiment as finished.
+
+        At the end of a script this happens by itself; in a notebook call it when you are done.
+        """
+        self.finish("finished")
+
+    def finish(self, outcome: Outcome, error: BaseException | str | None = None) -> None:
+        """End the experiment with an outcome; does nothing if it has ended, or was not started by this process.
+
+        Args:
+            outcome: ``"finished"``, ``"failed"`` or ``"interrupted"``.
+            error: What made it fail, an exception or a text.
+        """
+        if self._recording is not None:
+            self._recording.finish(outcome, error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Literal[False]:
+        self.finish(*_ending(error))
+        return False
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Load all fields anew from the repository.
+
+        Raises:
+            DoesNotExist: It was deleted.
+        """
+        if self._is_stored:
+            self.record.__dict__.update(self.repository.load(self.id).__dict__)
+
+    def delete(self) -> None:
+        """Delete the experiment with all its checkpoints and files."""
+        if self._recording is not None:
+            self._recording.abandon()
+        if self._is_stored:
+            self.repository.delete_experiment(self.record)
+
+    @property
+    def _is_stored(self) -> bool:
+        return not isinstance(self._recording, DisabledRecorder)
+
+    def checkout(
+        self,
+        output_directory: str | os.PathLike[str] | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        quiet: bool = False,
+    ) -> None:
+        """Copy the code and the files of the best checkpoint, else of the latest, into a directory, over what is there.
+
+        A keepsake.yaml that is there stays as it is.
+
+        Args:
+            output_directory: Where to, made if it does not exist; the project directory if not given.
+            path: Only this file or directory.
+            quiet: Do not say what was done.
+
+        Raises:
+            DoesNotExist: Nothing was saved, or not this path.
+            ReadError: An archive is missing, damaged or unsafe.
+        """
+        from keepsake.checkout import checkout
+
+        target = Path(output_directory) if output_directory is not None else self.project.directory
+        checkout(self, self.best() or self.latest(), target, path=path, code=True, quiet=quiet)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Experiment) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        count = len(self.record.checkpoints)
+        params = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
+        return f"<Experiment {self.short_id()} {self.status.word}, {count} checkpoints{': ' if params else ''}{params}>"
+
+
+def _ending(error: BaseException | None) -> tuple[Outcome, BaseException | None]:
+    """Return outcome and error for what left a ``with`` block."""
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return "finished", None
+    return ("interrupted" if isinstance(error, KeyboardInterrupt) else "failed"), error
+
+
+class ExperimentList(list[Experiment]):
+    """Experiments, oldest first; a slice is a list of the same kind."""
+
+    def __init__(self, experiments: Iterable[Experiment] = ()) -> None:
+        super().__init__(experiments)
+
+    def primary_metric(self) -> str:
+        """Return the name of the primary metric that these experiments share.
+
+        Raises:
+            ValueError: There is none, or there are several.
+        """
+        metrics = (experiment.record.primary_metric for experiment in self)
+        names = {metric.name for metric in metrics if metric is not None}
+        if len(names) != 1:
+            found = f"several: {', '.join(sorted(names))}" if names else "none"
+            raise ValueError(f"no shared primary metric (there are {found})")
+        return names.pop()
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> Experiment: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> ExperimentList: ...
+    def __getitem__(self, index: SupportsIndex | slice, /) -> Experiment | ExperimentList:
+        return ExperimentList(super().__getitem__(index)) if isinstance(index, slice) else super().__getitem__(index)

@@ -1,0 +1,284 @@
+"""Project and init(): binds a directory to the repository that its experiments are recorded in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from keepsake import config, messages
+from keepsake.capture import environment, files, packages, redaction
+from keepsake.checkpoint import Checkpoint
+from keepsake.exceptions import ConfigInvalid
+from keepsake.experiment import Experiment, ExperimentList
+from keepsake.recording import ranks
+from keepsake.recording.heartbeat import INTERVAL_S
+from keepsake.recording.recorder import DisabledRecorder, Recorder
+from keepsake.repository import layout
+from keepsake.repository.records import ExperimentRecord, utc_now
+from keepsake.repository.repository import Repository
+from keepsake.values import convert_params
+
+__all__ = ["ExperimentCollection", "Project", "init"]
+
+MODES = ("online", "offline", "disabled")
+"""Values of ``KEEPSAKE_MODE``. A repository on disk needs no network, so "offline" changes nothing there."""
+
+
+class Project:
+    """A directory with code, and the repository that its experiments are recorded in.
+
+    The constructor does no input or output: keepsake.yaml is looked for at the first use.
+
+    Args:
+        repository: URL of the repository; what keepsake.yaml says if not given.
+        directory: The project directory; where keepsake.yaml is found, from the working directory upwards, if not given.
+        debug: Accepted for compatibility; ``KEEPSAKE_DEBUG=1`` is its successor.
+
+    Example:
+        >>> project = Project(repository="file:///data/experiments")
+        >>> project.experiments.list()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        repository: str | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        debug: bool = False,
+    ) -> None:
+        self._repository_argument = repository
+        self._directory_argument = directory
+        self._config: config.Config | None = None
+        self._repository: Repository | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The project directory, absolute."""
+        return self._config.directory if self._config is not None else config.find_directory(self._directory_argument)
+
+    @property
+    def repository_url(self) -> str:
+        """The repository as the user wrote it.
+
+        Raises:
+            ConfigNotFound: Nobody said which.
+            ConfigInvalid: A configuration file cannot be understood.
+        """
+        return self._loaded_config().repository
+
+    @property
+    def experiments(self) -> ExperimentCollection:
+        """The experiments of this project."""
+        return ExperimentCollection(self)
+
+    def repository_at_hand(self) -> Repository:
+        """Return the repository, the same object at every call.
+
+        Raises:
+            ConfigNotFound: Nobody said which.
+            ConfigInvalid: A configuration file cannot be understood.
+            RepositoryConfigurationError: Its URL is malformed or of an unknown scheme.
+        """
+        if self._repository is None:
+            loaded = self._loaded_config()
+            self._repository = Repository.at(loaded.url, label=redaction.redact_url(loaded.repository))
+        return self._repository
+
+    def _loaded_config(self) -> config.Config:
+        if self._config is None:
+            self._config = config.load(self._repository_argument, self._directory_argument)
+        return self._config
+
+    def __repr__(self) -> str:
+        return f"<Project {self.directory}>"
+
+
+class ExperimentCollection:
+    """The experiments of a project: makes, finds and lists them.
+
+    Args:
+        project: The project; None for the one that the working directory lies in, looked for anew at each call.
+    """
+
+    def __init__(self, project: Project | None = None) -> None:
+        self._bound_project = project
+
+    @property
+    def project(self) -> Project:
+        """The project that these experiments belong to."""
+        return self._bound_project or Project()
+
+    # --- recording --------------------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        params: object = None,
+        quiet: bool = False,
+        disable_heartbeat: bool = False,
+        *,
+        exclude: Collection[str | os.PathLike[str]] = (),
+        is_rank_zero: bool | None = None,
+    ) -> Experiment:
+        """Start an experiment.
+
+        Args:
+            path: File or directory of the project to save, relative to its directory; None saves no code.
+            params: Hyperparameters by name; see `keepsake.init`.
+            quiet: Say nothing at the start and the end.
+            disable_heartbeat: Do not say every few seconds that the process is alive; the experiment is then never running.
+            exclude: Further directories that are not saved, such as a framework's own output.
+            is_rank_zero: Whether this process of a distributed job records; found out from the environment if not given.
+
+        Raises:
+            KeepsakeError: No repository is configured, or it cannot be written.
+            ValueError: ``path`` leaves the project directory.
+            FileNotFoundError: ``path`` does not exist.
+        """
+        values, problems = convert_params(params)
+        reason = _why_disabled(is_rank_zero)
+        if reason is not None:
+            messages.debug(f"{reason}: nothing is recorded")
+            record = ExperimentRecord(id=layout.new_id(), created=utc_now(), params=values, outcome="finished")
+            return Experiment(self.project, record, DisabledRecorder(record))
+        for problem in problems:
+            messages.warning(problem)
+        project = self.project
+        repository = project.repository_at_hand()
+        repository.prepare()
+        entries = _code_entries(project.directory, path, repository, exclude)
+        record = _new_record(project, path, values, beats=not disable_heartbeat)
+        recorder = Recorder(repository, record, project.directory, quiet=quiet)
+        recorder.start(entries, beats=not disable_heartbeat)
+        return Experiment(project, record, recorder)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def get(self, experiment_id_prefix: str) -> Experiment:
+        """Return the experiment whose ID, or one of whose checkpoints' IDs, starts with a prefix.
+
+        Raises:
+            DoesNotExist: Nothing starts with it.
+            AmbiguousID: Several things do.
+        """
+        return self.find(experiment_id_prefix)[0]
+
+    def find(self, prefix: str) -> tuple[Experiment, Checkpoint | None]:
+        """Return what an ID prefix names: an experiment and None, or a checkpoint with its experiment.
+
+        Raises:
+            DoesNotExist: Nothing starts with it.
+            AmbiguousID: Several things do.
+        """
+        project = self.project
+        match = project.repository_at_hand().find(prefix)
+        experiment = Experiment(project, match.experiment)
+        return experiment, Checkpoint(match.checkpoint, experiment) if match.checkpoint is not None else None
+
+    def list(self, filter: Callable[[Experiment], Any] | None = None) -> ExperimentList:
+        """Return the experiments, oldest first.
+
+        Args:
+            filter: Called with each experiment; those are returned for which it says true. What it raises passes through.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.list(filter=lambda e: e.params["lr"] < 0.01)  # doctest: +SKIP
+        """
+        project = self.project
+        experiments = (Experiment(project, record) for record in project.repository_at_hand().list_experiments())
+        return ExperimentList(experiment for experiment in experiments if filter is None or filter(experiment))
+
+    def __repr__(self) -> str:
+        return f"<experiments of {self.project!r}>"
+
+
+def init(
+    path: str | os.PathLike[str] | None = None,
+    params: object = None,
+    disable_heartbeat: bool = False,
+    debug: bool = False,
+    *,
+    quiet: bool = False,
+) -> Experiment:
+    """Start an experiment in the project that the working directory lies in.
+
+    Unlike everything that comes after it, this fails early and loudly: nothing is lost yet. In a distributed job only rank zero
+    records; the other ranks get an experiment that does nothing, and so does everybody with ``KEEPSAKE_MODE=disabled``.
+
+    Args:
+        path: File or directory of the project to save, relative to its directory, such as ``"."``; None saves no code.
+        params: Hyperparameters by name: a dict, an ``argparse.Namespace`` or a dataclass. Values of any type are kept as well as
+            JSON can: what it cannot hold becomes text, with a warning. Secrets are left out.
+        disable_heartbeat: Do not say every few seconds that the process is alive; the experiment is then never running.
+        debug: Accepted for compatibility; ``KEEPSAKE_DEBUG=1`` is its successor.
+        quiet: Say nothing at the start and the end.
+
+    Returns:
+        The experiment, which can be used as a context manager.
+
+    Raises:
+        KeepsakeError: No repository is configured, or it cannot be written.
+        ValueError: ``path`` leaves the project directory.
+        FileNotFoundError: ``path`` does not exist.
+
+    Example:
+        >>> import keepsake
+        >>> experiment = keepsake.init(path=".", params={"lr": 0.01})  # doctest: +SKIP
+    """
+    return Project(debug=debug).experiments.create(path, params, quiet, disable_heartbeat)
+
+
+def _why_disabled(is_rank_zero: bool | None) -> str | None:
+    mode = os.environ.get("KEEPSAKE_MODE", "").strip().lower() or "online"
+    if mode not in MODES:
+        raise ConfigInvalid(f'KEEPSAKE_MODE is "{mode}", it must be one of {", ".join(MODES)}')
+    if mode == "disabled":
+        return "KEEPSAKE_MODE=disabled"
+    if is_rank_zero is None:
+        return ranks.other_rank()
+    return None if is_rank_zero else "not rank zero"
+
+
+def _code_entries(
+    directory: Path,
+    path: str | os.PathLike[str] | None,
+    repository: Repository,
+    exclude: Collection[str | os.PathLike[str]],
+) -> list[files.FileEntry]:
+    if path is None:
+        return []
+    if os.fspath(path) == "":
+        raise ValueError('path is empty; leave it out to save no files, or write "." for the whole project')
+    root = repository.local_root
+    excluded = [directory / excluded_path for excluded_path in exclude] + ([root] if root is not None else [])
+    return files.project_files(directory, path, exclude=excluded)
+
+
+def _new_record(
+    project: Project, path: str | os.PathLike[str] | None, params: dict[str, Any], *, beats: bool
+) -> ExperimentRecord:
+    from keepsake import __version__
+
+    params, hidden = redaction.redact_params(params)
+    if hidden:
+        messages.warning(f"{hidden} secret{'s' if hidden > 1 else ''} in params recorded as {redaction.REDACTED}")
+    captured = environment.capture_environment(project.directory)
+    return ExperimentRecord(
+        id=layout.new_id(),
+        created=utc_now(),
+        params=params,
+        host=captured.host,
+        user=captured.user,
+        config={"repository": redaction.redact_url(project.repository_url), "storage": ""},
+        command=captured.command,
+        path=Path(path).as_posix() if path is not None else None,
+        python_version=captured.python_version,
+        python_packages=packages.imported_packages(),
+        keepsake_version=__version__,
+        git=captured.git,
+        system=captured.system,
+        pid=captured.pid,
+        heartbeat_interval_s=INTERVAL_S if beats else None,
+    )
