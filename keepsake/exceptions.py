@@ -8,6 +8,8 @@
     ├── MissingDependency                   (+ ImportError)
     ├── DoesNotExist                        (+ LookupError)
     ├── AmbiguousID                         (+ ValueError)
+    ├── InvalidQuery                        (+ ValueError)
+    ├── NotConfirmed
     ├── UnsavedFiles                        (+ FileExistsError)
     ├── RepositoryError
     │   ├── RepositoryConfigurationError    bad URL, unknown scheme, missing bucket
@@ -26,7 +28,10 @@ the command line prints the three in this order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class KeepsakeError(Exception):
@@ -85,6 +90,14 @@ class DoesNotExist(KeepsakeError, LookupError):
 
 class AmbiguousID(KeepsakeError, ValueError):
     """An ID prefix matches several experiments or checkpoints."""
+
+
+class InvalidQuery(KeepsakeError, ValueError):
+    """A filter or a sort key cannot be understood, or names what no experiment has."""
+
+
+class NotConfirmed(KeepsakeError):
+    """Something that cannot be undone was not confirmed; the hint is the flag that does."""
 
 
 class UnsavedFiles(KeepsakeError, FileExistsError):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from datetime import datetime, timedelta
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, overload
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, SupportsIndex, overload
 
 from keepsake.checkpoint import Checkpoint, CheckpointList, PrimaryMetric
 from keepsake.exceptions import DoesNotExist
@@ -17,6 +13,11 @@ from keepsake.repository.records import ExperimentRecord, utc_now
 from keepsake.repository.status import Outcome, Status
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
     from keepsake.project import Project
     from keepsake.repository.repository import Repository
 
@@ -283,6 +284,23 @@ class Experiment:
     @property
     def _is_stored(self) -> bool:
         return not isinstance(self._recording, DisabledRecorder)
+
+    def open(self, path: str | os.PathLike[str]) -> BinaryIO:
+        """Open one file of the saved code for reading; the files of a checkpoint are opened by `Checkpoint.open`.
+
+        Args:
+            path: Its path relative to the project directory.
+
+        Returns:
+            A readable, seekable binary stream.
+
+        Raises:
+            DoesNotExist: No code was saved, or not this file.
+            ReadError: The archive is missing or damaged.
+        """
+        if self.path is None:
+            raise DoesNotExist(f"experiment {self.short_id()} has no saved code: init() was not given a path")
+        return self.repository.open_file(layout.experiment_archive_key(self.id), PurePath(path).as_posix())
 
     def checkout(
         self,

@@ -1,0 +1,5 @@
+"""``python -m keepsake``: the command line."""
+
+from keepsake.cli import main
+
+main()

@@ -1,0 +1,85 @@
+"""Experiments as the JSON that commands print: every key of keepsake 0.4.2, and ours after them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from keepsake.display.details import status_line
+from keepsake.repository.records import encode_value, format_time
+
+if TYPE_CHECKING:
+    from keepsake.query.compare import Comparison, Pair, Side
+    from keepsake.repository.records import CheckpointRecord, ExperimentRecord
+
+
+def listed(record: ExperimentRecord) -> dict[str, Any]:
+    """Return what ``ls --json`` prints of an experiment."""
+    return {
+        "id": record.id,
+        "created": format_time(record.created),
+        "params": encode_value(record.params),
+        "command": record.command,
+        "num_checkpoints": len(record.checkpoints),
+        "latest_checkpoint": _checkpoint(record.latest()),
+        "best_checkpoint": _checkpoint(record.best()),
+        "user": record.user,
+        "host": record.host,
+        "running": record.status.word == "running",
+        **_status(record),
+        "git": record.git,
+    }
+
+
+def shown(record: ExperimentRecord) -> dict[str, Any]:
+    """Return what ``show --json`` prints of an experiment: the whole record, and what follows from it."""
+    best, latest = record.best(), record.latest()
+    return {
+        **record.to_json(),
+        "running": record.status.word == "running",
+        **_status(record),
+        "best_checkpoint": best.id if best is not None else None,
+        "latest_checkpoint": latest.id if latest is not None else None,
+    }
+
+
+def shown_checkpoint(record: ExperimentRecord, checkpoint: CheckpointRecord) -> dict[str, Any]:
+    """Return what ``show --json`` prints of a checkpoint."""
+    experiment = {key: value for key, value in shown(record).items() if key != "checkpoints"}
+    return {**checkpoint.to_json(), "experiment": experiment}
+
+
+def compared(comparison: Comparison) -> dict[str, Any]:
+    """Return what ``diff --json`` prints."""
+    return {
+        "left": _side(comparison.left),
+        "right": _side(comparison.right),
+        "params": {pair.name: _pair(pair) for pair in comparison.params},
+        "metrics": {
+            pair.name: {**_pair(pair), "goal": pair.goal, "delta": pair.delta, "better": pair.better} for pair in comparison.metrics
+        },
+        "packages": {pair.name: _pair(pair) for pair in comparison.packages},
+    }
+
+
+def _checkpoint(checkpoint: CheckpointRecord | None) -> dict[str, Any] | None:
+    return checkpoint.to_json() if checkpoint is not None else None
+
+
+def _status(record: ExperimentRecord) -> dict[str, Any]:
+    duration = (record.ended - record.created).total_seconds() if record.ended is not None else None
+    return {
+        "status": record.status.word,
+        "status_reason": status_line(record),
+        "error": record.error,
+        "ended": format_time(record.ended) if record.ended is not None else None,
+        "duration_s": duration,
+    }
+
+
+def _side(side: Side) -> dict[str, str | None]:
+    return {"experiment": side.experiment.id, "checkpoint": side.checkpoint.id if side.checkpoint is not None else None}
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    sides = {"left": (pair.left, pair.in_left), "right": (pair.right, pair.in_right)}
+    return {name: encode_value(value) for name, (value, present) in sides.items() if present}

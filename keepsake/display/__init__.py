@@ -1,0 +1,1 @@
+"""People's eyes: tables and pages of text."""

@@ -1,0 +1,162 @@
+"""Values as short texts for people: numbers, ages, times, and what of a recorded text is safe to print."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any
+
+MAX_CELL = 24
+"""Longest cell of a table on a terminal; longer ones are cut in the middle."""
+
+
+def number(value: float) -> str:
+    """Return a number with four significant digits.
+
+    Example:
+        >>> [number(value) for value in (0.148449, 1.0, 12345.6, 1e-7, float("nan"))]
+        ['0.1484', '1', '12346', '1e-07', 'nan']
+    """
+    if isinstance(value, int) or not math.isfinite(value):
+        return str(value)
+    if 1000 <= abs(value) < 1e9:
+        return f"{value:.0f}"
+    return f"{value:.4g}"
+
+
+def cell(value: Any) -> str:
+    """Return any recorded value as one line that is safe on a terminal."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return number(value)
+    if isinstance(value, str):
+        return safe(value)
+    if isinstance(value, datetime):
+        return iso(value)
+    return safe(json.dumps(value, ensure_ascii=False))
+
+
+def safe(text: str) -> str:
+    """Return a text without what could steer a terminal: control and format characters are shown as escapes.
+
+    Example:
+        >>> safe("a" + chr(27) + "[31mb")
+        'a\\\\x1b[31mb'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if _is_harmless(char) else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def _is_harmless(char: str) -> bool:
+    # Cc: control characters; Cf: invisible ones, some of which reverse the direction of text; Cs: lone surrogates;
+    # Zl and Zp: line and paragraph separators. The joiner of emoji sequences is harmless.
+    return char == "\u200d" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def width(text: str) -> int:
+    """Return how many columns a text takes on a terminal.
+
+    Example:
+        >>> width("ab"), width("模型"), width("e" + chr(0x301))
+        (2, 4, 1)
+    """
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) or char == "\u200d" else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def cut(text: str, limit: int = MAX_CELL) -> str:
+    """Return a text that takes no more than so many columns, with an ellipsis in its middle where it was longer.
+
+    Example:
+        >>> cut("a-very-long-name-indeed", 11)
+        'a-ver…ndeed'
+    """
+    if width(text) <= limit:
+        return text
+    head, tail = "", ""
+    for char in text:
+        if width(head + char) > limit // 2:
+            break
+        head += char
+    for char in reversed(text):
+        if width(head + char + tail) > limit - 1:
+            break
+        tail = char + tail
+    return f"{head}…{tail}"
+
+
+def age(seconds: float) -> str:
+    """Return a time span in its largest unit.
+
+    Example:
+        >>> [age(s) for s in (41, 750, 4000, 200_000)]
+        ['41s', '12m', '1h', '2d']
+    """
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{int(max(seconds, 0))}s"
+
+
+def span(seconds: float) -> str:
+    """Return a time span in its two largest units.
+
+    Example:
+        >>> [span(s) for s in (41, 754, 4320, 200_000)]
+        ['41s', '12m 34s', '1h 12m', '2d 7h']
+    """
+    whole = int(max(seconds, 0))
+    for (unit, length), (smaller, smaller_length) in ((("d", 86400), ("h", 3600)), (("h", 3600), ("m", 60)), (("m", 60), ("s", 1))):
+        if whole >= length:
+            rest = whole % length // smaller_length
+            return f"{whole // length}{unit} {rest}{smaller}" if rest else f"{whole // length}{unit}"
+    return f"{whole}s"
+
+
+def local(moment: datetime) -> str:
+    """Return a moment in the reader's time zone, with its name."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z").rstrip()
+
+
+def iso(moment: datetime) -> str:
+    """Return a moment as ISO 8601 in UTC, to the second.
+
+    Example:
+        >>> iso(datetime(2026, 11, 23, 4, 5, 6, 700, tzinfo=UTC))
+        '2026-11-23T04:05:06Z'
+    """
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def size(size_bytes: float) -> str:
+    """Return a number of bytes as people say it.
+
+    Example:
+        >>> [size(s) for s in (0, 999, 212_000, 101_000_000, 4_040_000_000)]
+        ['0 B', '999 B', '212 kB', '101 MB', '4.04 GB']
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.3g} {unit}" if size_bytes < 100 else f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.3g} TB"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Example:
+        >>> plural(1, "experiment"), plural(2100, "experiment")
+        ('1 experiment', '2,100 experiments')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Reading many experiments: what is looked for and what differs, as data."""
