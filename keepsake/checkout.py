@@ -11,9 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from keepsake import messages
@@ -22,6 +20,9 @@ from keepsake.exceptions import DoesNotExist, ReadError, UnsavedFiles, WriteErro
 from keepsake.repository import layout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
     from keepsake.checkpoint import Checkpoint
     from keepsake.experiment import Experiment
 
@@ -136,7 +137,9 @@ def checkout(
     with plan_checkout(experiment, checkpoint, target, path=path, code=code) as plan:
         plan.apply()
         if not quiet:
-            source = f"checkpoint {checkpoint.short_id()}" if checkpoint is not None else f"experiment {experiment.short_id()}"
+            source = (
+                f"checkpoint {checkpoint.short_id()}" if checkpoint is not None else f"experiment {experiment.short_id()}"
+            )
             count = len(plan.new) + len(plan.changed)
             messages.info(
                 f"checked out {source} into {plan.target}: {count} files written, {len(plan.identical)} were there already"

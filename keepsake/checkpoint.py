@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, SupportsIndex, overload
 
@@ -13,6 +11,9 @@ from keepsake.repository import layout
 from keepsake.repository.records import ArchiveInfo, CheckpointRecord, PrimaryMetric
 
 if TYPE_CHECKING:
+    import os
+    from datetime import datetime
+
     from keepsake.experiment import Experiment
 
 __all__ = ["Checkpoint", "CheckpointList", "PrimaryMetric"]

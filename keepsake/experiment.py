@@ -210,6 +210,8 @@ class Experiment:
         metrics: dict[str, Any] | None = None,
         primary_metric: tuple[str, str] | PrimaryMetric | None = None,
         quiet: bool = False,
+        *,
+        saved_as: str | None = None,
     ) -> Checkpoint:
         """Save files and metrics of this moment.
 
@@ -224,6 +226,8 @@ class Experiment:
             primary_metric: The metric by which the best checkpoint is chosen, and ``"maximize"`` or ``"minimize"``. It holds
                 for the checkpoints that follow until another is given.
             quiet: Accepted for compatibility; a checkpoint says nothing unless something is wrong.
+            saved_as: Relative path that ``path`` is saved under, such as ``out/model.pth`` for a file that lies elsewhere now; its
+                own if not given.
 
         Returns:
             The checkpoint, also if it could not be stored.
@@ -235,7 +239,7 @@ class Experiment:
         """
         if self._recording is None:
             self._recording = Recorder(self.repository, self.record, self.project.directory, quiet=True)
-        return Checkpoint(self._recording.checkpoint(path, step, metrics, primary_metric), self)
+        return Checkpoint(self._recording.checkpoint(path, step, metrics, primary_metric, saved_as), self)
 
     def stop(self) -> None:
         """End the experiment as finished.
@@ -243,6 +247,14 @@ class Experiment:
         At the end of a script this happens by itself; in a notebook call it when you are done.
         """
         self.finish("finished")
+
+    def reopen(self) -> None:
+        """Go on with an experiment that this process has ended, as after a second call of a framework's fit.
+
+        Does nothing if it runs still, or is not recorded by this process.
+        """
+        if self._recording is not None:
+            self._recording.reopen()
 
     def finish(self, outcome: Outcome, error: BaseException | str | None = None) -> None:
         """End the experiment with an outcome; does nothing if it has ended, or was not started by this process.

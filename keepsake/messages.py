@@ -1,7 +1,8 @@
 """Lines for people on standard error. Nothing here knows what the lines are about.
 
 They go through the logger ``keepsake``. A program that has set up logging gets them there; in any other they are printed as
-``keepsake: …``. ``KEEPSAKE_LOG`` (``debug``, ``info``, ``warning``, ``error``) sets the least level; ``KEEPSAKE_DEBUG=1`` is ``debug``.
+``keepsake: …``. ``KEEPSAKE_LOG`` (``debug``, ``info``, ``warning``, ``error``) sets the least level; ``KEEPSAKE_DEBUG=1`` means
+``debug``.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keepsake import config, messages
 from keepsake.capture import environment, files, packages, redaction
@@ -19,6 +18,9 @@ from keepsake.repository import layout
 from keepsake.repository.records import ExperimentRecord, utc_now
 from keepsake.repository.repository import Repository
 from keepsake.values import convert_params
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
 
 __all__ = ["ExperimentCollection", "Project", "init"]
 

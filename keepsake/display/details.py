@@ -22,6 +22,11 @@ PARAMS_SHOWN = 20
 PACKAGES_SHOWN = 5
 CHECKPOINTS_SHOWN = 10
 
+TELLING_PACKAGES = frozenset(
+    "torch tensorflow keras jax flax lightning pytorch-lightning transformers scikit-learn xgboost lightgbm numpy".split()
+)
+"""Packages that are named first: their versions decide what comes out of a training."""
+
 
 def experiment_details(
     record: ExperimentRecord, *, now: datetime, width: int | None, every: bool = False, style: Style = plain
@@ -166,7 +171,8 @@ def _packages(packages: Mapping[str, str], every: bool) -> Iterator[str]:
     if every:
         yield from _pairs({f"  {text.safe(name)}": text.safe(version) for name, version in packages.items()})
         return
-    shown = [f"{text.safe(name)} {text.safe(version)}" for name, version in list(packages.items())[:PACKAGES_SHOWN]]
+    ordered = sorted(packages.items(), key=lambda item: item[0].lower() not in TELLING_PACKAGES)
+    shown = [f"{text.safe(name)} {text.safe(version)}" for name, version in ordered[:PACKAGES_SHOWN]]
     if shown:
         more = f", … {len(packages) - len(shown)} more: --all" if len(packages) > len(shown) else ""
         yield f"  {', '.join(shown)}{more}"

@@ -11,16 +11,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from keepsake.repository.status import Outcome
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
-TERMINATION_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
+    from keepsake.repository.status import Outcome
+
+TERMINATION_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a process politely: a scheduler's preemption or time limit, a closed terminal."""
 
 
@@ -84,7 +84,7 @@ def uninterrupted() -> Iterator[None]:
 
 def _at_exit() -> None:
     exception = _uncaught()
-    for recorder in list(_live):
+    for recorder in _live:
         if exception is not None and exception is not _last_exception:
             recorder.finish("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed", exception)
         elif _received is not None:
@@ -149,7 +149,7 @@ def _on_signal(signum: int, frame: FrameType | None) -> None:
         # The program decides what the signal means. If it ends the process, _at_exit records that it was interrupted.
         earlier(signum, frame)
         return
-    for recorder in list(_live):
+    for recorder in _live:
         recorder.finish("interrupted", received.name)
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from keepsake import messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INTERVAL_S = 10.0
 """Seconds between two beats. Readers wait for three of them, which is 0.4.2's tolerance of 30 s."""

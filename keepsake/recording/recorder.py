@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -18,7 +18,7 @@ from keepsake.capture import files
 from keepsake.capture.redaction import redact_text
 from keepsake.exceptions import DoesNotExist, KeepsakeError, ReadError
 from keepsake.recording import exits
-from keepsake.recording.heartbeat import HeartbeatThread
+from keepsake.recording.heartbeat import INTERVAL_S, HeartbeatThread
 from keepsake.repository import layout
 from keepsake.repository.records import (
     ArchiveInfo,
@@ -29,12 +29,14 @@ from keepsake.repository.records import (
     is_comparable,
     utc_now,
 )
-from keepsake.repository.status import Outcome
 from keepsake.values import convert, convert_metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from keepsake.capture.files import FileEntry
     from keepsake.repository.repository import Repository
+    from keepsake.repository.status import Outcome
 
 
 class Recording(Protocol):
@@ -48,9 +50,18 @@ class Recording(Protocol):
         ...
 
     def checkpoint(
-        self, path: str | os.PathLike[str] | None, step: object, metrics: object, primary_metric: object
+        self,
+        path: str | os.PathLike[str] | None,
+        step: object,
+        metrics: object,
+        primary_metric: object,
+        saved_as: str | None = None,
     ) -> CheckpointRecord:
         """Accept a checkpoint; never raises."""
+        ...
+
+    def reopen(self) -> None:
+        """Go on after the end; never raises, and does nothing while the experiment runs."""
         ...
 
     def finish(self, outcome: Outcome, error: BaseException | str | None = None) -> None:
@@ -110,22 +121,21 @@ class Recorder:
             self._repository.beat(self.record.id)
         self._repository.save(self.record)
         self._etag = self._repository.record_etag(self.record.id)
-        self._live = True
-        if beats:
-            self._heartbeat = HeartbeatThread(self._beat, self.record.heartbeat_interval_s or 0.0)
-            self._heartbeat.start()
-        exits.register(self)
+        self._go_live(beats=beats)
         if self.record.path is not None:
-            self._code_thread = threading.Thread(
-                target=self._store_code, args=(entries,), name="keepsake-code", daemon=True
-            )
+            self._code_thread = threading.Thread(target=self._store_code, args=(entries,), name="keepsake-code", daemon=True)
             self._code_thread.start()
         if not self._quiet:
             count = sum(entry.kind != "directory" for entry in entries)
             code = f"code {count:,} file{'' if count == 1 else 's'}, " if self.record.path is not None else ""
-            messages.info(
-                f"experiment {layout.short_id(self.record.id)} started ({code}saving to {self._repository.label})"
-            )
+            messages.info(f"experiment {layout.short_id(self.record.id)} started ({code}saving to {self._repository.label})")
+
+    def _go_live(self, *, beats: bool) -> None:
+        self._live = True
+        if beats:
+            self._heartbeat = HeartbeatThread(self._beat, self.record.heartbeat_interval_s or INTERVAL_S)
+            self._heartbeat.start()
+        exits.register(self)
 
     def _store_code(self, entries: Sequence[FileEntry]) -> None:
         id = self.record.id
@@ -147,7 +157,12 @@ class Recorder:
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     def checkpoint(
-        self, path: str | os.PathLike[str] | None, step: object, metrics: object, primary_metric: object
+        self,
+        path: str | os.PathLike[str] | None,
+        step: object,
+        metrics: object,
+        primary_metric: object,
+        saved_as: str | None = None,
     ) -> CheckpointRecord:
         """Store files and metrics as a checkpoint.
 
@@ -165,7 +180,7 @@ class Recorder:
                 self._fill(checkpoint, step, metrics, primary_metric)
                 self._present_etag()  # before files are written: they must not make a repository that has gone anew
                 if path is not None:
-                    self._store_files(checkpoint, path)
+                    self._store_files(checkpoint, path, saved_as)
                 self._update(lambda record: record.checkpoints.append(checkpoint))
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("checkpoint()", err, "this checkpoint is not saved, earlier ones are intact")
@@ -221,18 +236,26 @@ class Recorder:
         )
         return None
 
-    def _store_files(self, checkpoint: CheckpointRecord, path: str | os.PathLike[str]) -> None:
+    def _store_files(self, checkpoint: CheckpointRecord, path: str | os.PathLike[str], saved_as: str | None) -> None:
         try:
-            root = self._repository.local_root
-            name, entries = files.checkpoint_files(self._directory, path, exclude=[root] if root is not None else [])
+            name, entries = self._selected(path, saved_as)
             key = layout.checkpoint_archive_key(checkpoint.id)
             checkpoint.archive = self._repository.store_archive(key, entries, checkpoint.id)
             checkpoint.path = name
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report(
-                f'checkpoint(path="{path}")', err, f"its files are not saved (step {checkpoint.step}),"
-                " its metrics and earlier checkpoints are"
+                f'checkpoint(path="{saved_as or path}")',
+                err,
+                f"its files are not saved (step {checkpoint.step}), its metrics and earlier checkpoints are",
             )
+
+    def _selected(self, path: str | os.PathLike[str], saved_as: str | None) -> tuple[str, list[FileEntry]]:
+        if saved_as is None:
+            root = self._repository.local_root
+            return files.checkpoint_files(self._directory, path, exclude=[root] if root is not None else [])
+        source = Path(path)
+        name, entries = files.checkpoint_files(source.parent, source.name)
+        return saved_as, [replace(entry, name=saved_as + entry.name.removeprefix(name)) for entry in entries]
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -257,6 +280,20 @@ class Recorder:
         if not self._quiet and not self._over:
             messages.info(self._closing_line(outcome))
 
+    def reopen(self) -> None:
+        """Go on with an experiment that this process has ended: its outcome is taken back and it beats again."""
+        if self._live or os.getpid() != self._pid:
+            return
+        try:
+            with exits.uninterrupted():
+                beats = self._heartbeat is not None
+                if beats:
+                    self._repository.beat(self.record.id)
+                self._update(_take_back_the_end)
+                self._go_live(beats=beats)
+        except Exception as err:  # noqa: BLE001 - see the module's docstring
+            self._report("going on with the experiment", err, "it is shown as ended, and takes checkpoints all the same")
+
     def abandon(self) -> None:
         """Stop without recording anything more: the experiment is being deleted."""
         if self.is_live:
@@ -273,7 +310,8 @@ class Recorder:
 
     def _closing_line(self, outcome: Outcome) -> str:
         ended = self.record.ended or utc_now()
-        line = f"{layout.short_id(self.record.id)} {outcome} after {_duration_text((ended - self.record.created).total_seconds())}"
+        duration = _duration_text((ended - self.record.created).total_seconds())
+        line = f"{layout.short_id(self.record.id)} {outcome} after {duration}"
         best, metric = self.record.best(), self.record.primary_metric
         if best is not None and metric is not None:
             line += f", best {metric.name} {best.metrics[metric.name]:.4g} at step {best.step}"
@@ -339,7 +377,12 @@ class DisabledRecorder:
         self.record = record
 
     def checkpoint(
-        self, path: str | os.PathLike[str] | None, step: object, metrics: object, primary_metric: object
+        self,
+        path: str | os.PathLike[str] | None,
+        step: object,
+        metrics: object,
+        primary_metric: object,
+        saved_as: str | None = None,
     ) -> CheckpointRecord:
         """Return a checkpoint that is stored nowhere."""
         following = self.record.checkpoints[-1].step + 1 if self.record.checkpoints else 0
@@ -350,11 +393,19 @@ class DisabledRecorder:
         self.record.checkpoints = [checkpoint]
         return checkpoint
 
+    def reopen(self) -> None:
+        """Do nothing."""
+
     def finish(self, outcome: Outcome, error: BaseException | str | None = None) -> None:
         """Do nothing."""
 
     def abandon(self) -> None:
         """Do nothing."""
+
+
+def _take_back_the_end(record: ExperimentRecord) -> None:
+    record.ended = record.outcome = record.error = None
+    record.resumed = [*record.resumed, utc_now()]
 
 
 def _announce(record: ExperimentRecord, info: ArchiveInfo) -> None:

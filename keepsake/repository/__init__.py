@@ -1,0 +1,1 @@
+"""The plain-file format: meaning on top of keys."""

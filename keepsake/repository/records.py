@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from keepsake.exceptions import CorruptedRecord
 from keepsake.repository.layout import is_id
 from keepsake.repository.status import Heartbeat, Outcome, Status, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 Goal: TypeAlias = Literal["maximize", "minimize"]
 

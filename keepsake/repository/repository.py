@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from keepsake import messages
@@ -34,6 +33,9 @@ from keepsake.repository.status import Heartbeat
 from keepsake.storage import DiskStorage, from_url
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
     from _typeshed import WriteableBuffer
 
     from keepsake.capture.files import FileEntry
@@ -118,17 +120,15 @@ class Repository:
     def _parse_spec(self, content: bytes) -> int:
         try:
             version = json.loads(content)["version"]
-        except (ValueError, KeyError, TypeError) as err:
-            version, cause = None, err
-        else:
-            cause = None
+        except (ValueError, KeyError, TypeError):
+            version = None
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise CorruptedRepositorySpec(
                 f"{layout.SPEC_KEY} in {self.label} is damaged",
-                facts=[f"found: {content[:60].decode(errors='replace')!r}, expected something like {{\"version\":1}}"],
+                facts=[f'found: {content[:60].decode(errors="replace")!r}, expected something like {{"version":1}}'],
                 hint=f"""put {{"version":{FORMAT_VERSION}}} there if its experiments were written by keepsake"""
                 f" {FORMAT_VERSION}.x or older",
-            ) from cause
+            )
         return version
 
     def exists(self) -> bool:
@@ -391,7 +391,7 @@ def _matches(records: list[ExperimentRecord], prefix: str) -> Iterator[Match]:
 
 def _ambiguous(prefix: str, matches: list[Match]) -> AmbiguousID:
     ids = sorted((match.checkpoint or match.experiment).id for match in matches)
-    needed = 1 + max(_common_length(one, other) for one, other in zip(ids, ids[1:], strict=False))
+    needed = 1 + max(_common_length(one, other) for one, other in itertools.pairwise(ids))
     example = (matches[0].checkpoint or matches[0].experiment).id[:needed]
     return AmbiguousID(
         f'"{prefix}" matches {len(matches)} things',

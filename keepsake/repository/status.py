@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 StatusWord: TypeAlias = Literal["running", "stopped", "failed"]
 Outcome: TypeAlias = Literal["finished", "failed", "interrupted"]

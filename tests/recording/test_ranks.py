@@ -28,7 +28,9 @@ def test_rank_zero_is_told_from_the_others(environ: dict[str, str], expected: st
     assert other_rank(environ) == expected
 
 
-@pytest.mark.parametrize("variable", [{"RANK": "1"}, {"SLURM_PROCID": "2"}, {"OMPI_COMM_WORLD_RANK": "1"}, {"KEEPSAKE_MODE": "disabled"}])
+@pytest.mark.parametrize(
+    "variable", [{"RANK": "1"}, {"SLURM_PROCID": "2"}, {"OMPI_COMM_WORLD_RANK": "1"}, {"KEEPSAKE_MODE": "disabled"}]
+)
 def test_an_experiment_that_does_not_record_does_nothing_and_works(
     project: Project, variable: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,5 @@
+"""The old import path of the Lightning callback."""
+
+from keepsake.integrations.lightning import KeepsakeCallback
+
+__all__ = ["KeepsakeCallback"]
