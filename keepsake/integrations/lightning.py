@@ -205,7 +205,7 @@ class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what belongs to this process."""
-        return self.__dict__ | {"_metrics_before_epoch": {}}
+        return _without_module(self.__dict__ | {"_metrics_before_epoch": {}})
 
 
 class _AfterModule:
@@ -223,6 +223,14 @@ class _AfterModule:
         """Pass the hook on, if the callback is still one of the Trainer's."""
         if self.callback in trainer.callbacks:
             self.callback.on_epoch_complete(trainer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _without_module(self.__dict__)
+
+
+def _without_module(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the module's logging functions, which Trainers attach to callbacks: a copy would carry the whole module."""
+    return {name: value for name, value in state.items() if name not in ("log", "log_dict")}
 
 
 def _helper_class(trainer: Any) -> type[_AfterModule]:

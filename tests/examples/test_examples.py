@@ -1,0 +1,54 @@
+"""The examples run as they stand, in real processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+def run(*command: str, cwd: Path) -> str:
+    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["train_loop.py", "train_lightning.py"])
+def test_an_example_records_its_training(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text((EXAMPLES / name).read_text(encoding="utf-8"), encoding="utf-8")
+    run("-m", "keepsake", "init", "--yes", cwd=tmp_path)
+    run(name, "--learning-rate", "0.02", cwd=tmp_path)
+
+    [experiment] = json.loads(run("-m", "keepsake", "ls", "--json", cwd=tmp_path))
+    assert experiment["params"]["learning_rate"] == 0.02
+    assert experiment["status"] == "stopped"
+    assert experiment["status_reason"] == "stopped (finished)"
+    assert experiment["num_checkpoints"] == 5
+    assert experiment["best_checkpoint"]["metrics"]["val_loss"] < 0.5
+    assert experiment["best_checkpoint"]["metrics"]["val_accuracy"] > 0.8
+
+    run("-m", "keepsake", "checkout", experiment["id"][:7], "-o", "out", cwd=tmp_path)
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("train_*.py")), ids=lambda path: path.name)
+def test_an_example_fits_on_a_screen_or_two(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 80
+
+
+def test_the_demo_does_the_whole_job(tmp_path: Path) -> None:
+    printed = run(str(EXAMPLES / "demo.py"), cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    for command in ("ls", "show", "diff", "checkout"):
+        assert f"$ keepsake {command}" in printed
+    table = printed.partition("$ keepsake ls")[2].splitlines()[1:4]
+    assert table[0].split()[:5] == ["EXPERIMENT", "STARTED", "STATUS", "LEARNING_RATE", "VAL_LOSS"]
+    assert {line.split()[3] for line in table[1:]} == {"0.01", "0.0003"}
+    assert "The checked-out weights are the ones that were recorded." in printed
