@@ -44,9 +44,7 @@ class Digits(lightning.LightningModule):
 def loaders(seed: int = 0) -> tuple[DataLoader, DataLoader]:
     digits = load_digits()
     parts = train_test_split(digits.data / 16, digits.target, test_size=0.25, random_state=seed)
-    train_x, val_x, train_y, val_y = (
-        torch.tensor(part, dtype=torch.long if part.ndim == 1 else torch.float32) for part in parts
-    )
+    train_x, val_x, train_y, val_y = (torch.tensor(part, dtype=torch.long if part.ndim == 1 else torch.float32) for part in parts)
     val = DataLoader(TensorDataset(val_x, val_y), batch_size=len(val_x))
     return DataLoader(TensorDataset(train_x, train_y), batch_size=64, shuffle=True), val
 

@@ -82,9 +82,7 @@ class CheckoutPlan:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         shutil.rmtree(self._staging, ignore_errors=True)
 
 
@@ -137,9 +135,7 @@ def checkout(
     with plan_checkout(experiment, checkpoint, target, path=path, code=code) as plan:
         plan.apply()
         if not quiet:
-            source = (
-                f"checkpoint {checkpoint.short_id()}" if checkpoint is not None else f"experiment {experiment.short_id()}"
-            )
+            source = f"checkpoint {checkpoint.short_id()}" if checkpoint is not None else f"experiment {experiment.short_id()}"
             count = len(plan.new) + len(plan.changed)
             messages.info(
                 f"checked out {source} into {plan.target}: {count} files written, {len(plan.identical)} were there already"

@@ -93,9 +93,7 @@ def load(repository: str | None = None, directory: str | os.PathLike[str] | None
 
 def _said_by(source: str, repository: str, directory: str | os.PathLike[str] | None) -> Config:
     said_in = f"the {source}" if source == "argument" else source
-    url = _absolute_url(
-        repository, _working_directory(), f"{said_in} for the repository" if source == "argument" else source
-    )
+    url = _absolute_url(repository, _working_directory(), f"{said_in} for the repository" if source == "argument" else source)
     return Config(repository, url, find_directory(directory), source)
 
 

@@ -307,7 +307,7 @@ def _plain(value: object) -> Value:
         return _cut(repr(value))
     if isinstance(value, functools.partial):
         return _partial(value)
-    if isinstance(value, _NAMED):
+    if isinstance(value, _NAMED) or (callable(value) and isinstance(getattr(value, "__qualname__", None), str)):
         return _name_of(value)
     if isinstance(value, os.PathLike):
         return _valid(os.fsdecode(value))
@@ -347,7 +347,7 @@ def _partial(value: functools.partial[Any]) -> str:
 
 def _short(value: object) -> str:
     converted = convert(value)
-    return _name_of(value) if isinstance(value, _NAMED) else repr(converted)
+    return converted if callable(value) and isinstance(converted, str) else repr(converted)
 
 
 def _name_of(value: object) -> str:

@@ -61,9 +61,7 @@ def test_a_checkpoint_gives_its_own_files_only(experiment: Experiment, tmp_path:
         ("train.py", {"train.py": "v1"}),
     ],
 )
-def test_a_path_gives_one_file_or_directory(
-    experiment: Experiment, tmp_path: Path, path: str, expected: dict[str, str]
-) -> None:
+def test_a_path_gives_one_file_or_directory(experiment: Experiment, tmp_path: Path, path: str, expected: dict[str, str]) -> None:
     experiment.checkout(tmp_path / "out", path=path, quiet=True)
     assert tree(tmp_path / "out") == expected
 

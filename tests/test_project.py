@@ -44,9 +44,7 @@ def test_two_lines_in_a_loop_record_a_run(project: Project) -> None:
     assert keepsake.experiments.get(found.short_id()) == found
 
 
-def test_start_and_end_are_said_in_a_line_each_and_not_when_quiet(
-    project: Project, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_start_and_end_are_said_in_a_line_each_and_not_when_quiet(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     Path("train.py").write_text("pass\n", encoding="utf-8")
     experiment = keepsake.init(path=".")
     experiment.checkpoint(metrics={"loss": 0.123456}, primary_metric=("loss", "minimize"))

@@ -48,9 +48,7 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name those that are spelled alike."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], [*COMMANDS, *ALIASES], n=1)
@@ -70,11 +68,13 @@ class LazyGroup(click.Group):
     epilog="Exit codes, environment variables and filters: docs/cli.md. Every command has --help with examples.",
 )
 @click.version_option(__version__, "--version", prog_name="keepsake", message="%(prog)s %(version)s")
-@click.option("-D", "--project-directory", metavar="DIR", help="Project directory; default: where keepsake.yaml is, from here upwards.")
+@click.option(
+    "-D", "--project-directory", metavar="DIR", help="Project directory; default: where keepsake.yaml is, from here upwards."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show where errors come from.")
 @click.option("--color", type=click.Choice(COLOR_CHOICES), metavar="WHEN", help="When to use colours: auto, always, never.")
 @click.pass_context
-def cli(ctx: click.Context, **options: Any) -> None:
+def cli(ctx: click.Context, /, **options: Any) -> None:
     """Version control for machine learning."""
     ctx.ensure_object(dict).update({name: value for name, value in options.items() if value})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 
 import click
 
@@ -74,9 +75,7 @@ def _usage_error(err: click.ClickException) -> int:
 
 
 def _print(*lines: str) -> None:
-    try:
+    with suppress(BrokenPipeError):
         sys.stdout.flush()
-    except BrokenPipeError:
-        pass
     for line in lines:
         click.echo(line, err=True)

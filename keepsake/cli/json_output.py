@@ -55,7 +55,8 @@ def compared(comparison: Comparison) -> dict[str, Any]:
         "right": _side(comparison.right),
         "params": {pair.name: _pair(pair) for pair in comparison.params},
         "metrics": {
-            pair.name: {**_pair(pair), "goal": pair.goal, "delta": pair.delta, "better": pair.better} for pair in comparison.metrics
+            pair.name: {**_pair(pair), "goal": pair.goal, "delta": pair.delta, "better": pair.better}
+            for pair in comparison.metrics
         },
         "packages": {pair.name: _pair(pair) for pair in comparison.packages},
     }

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 def list_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that ``ls`` and ``ps`` share."""
     for option in (
-        click.option("-f", "--filter", "filters", multiple=True, metavar="EXPR", help='Only those where "name op value"; repeat for AND.'),
-        click.option("-s", "--sort", "sort_key", default="created", metavar="KEY", help="Sort by a name; -KEY or KEY-desc reverses."),
+        click.option(
+            "-f", "--filter", "filters", multiple=True, metavar="EXPR", help='Only those where "name op value"; repeat for AND.'
+        ),
+        click.option(
+            "-s", "--sort", "sort_key", default="created", metavar="KEY", help="Sort by a name; -KEY or KEY-desc reverses."
+        ),
         click.option("--all", "every", is_flag=True, help="Show all params and metrics, not only those that differ."),
         json_option,
         click.option("-q", "--quiet", is_flag=True, help="Print IDs only."),
@@ -40,7 +44,7 @@ def list_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @list_options
 @click.pass_context
-def ls(ctx: click.Context, repository: str | None, **options: Any) -> None:
+def ls(ctx: click.Context, /, repository: str | None, **options: Any) -> None:
     """List experiments, oldest first.
 
     Params are shown where they differ. The primary metric is that of the best checkpoint; * marks the best of the listed ones.
@@ -106,7 +110,7 @@ def _print_table(
 
     layout = Layout(width=terminal.columns(), now=utc_now(), every=every, running=running)
     mentioned = [name.removeprefix("-").removesuffix("-desc") for name in mentioned]
-    ids = [one.id for record in everything for one in (record, *record.checkpoints)]
+    ids = [id for record in everything for id in (record.id, *(checkpoint.id for checkpoint in record.checkpoints))]
     table = experiment_table(selected, layout, mentioned=mentioned, short=short_length(ids), style=style_of(ctx))
     for line in table:
         click.echo(line, color=True)

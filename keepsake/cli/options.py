@@ -19,9 +19,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 def common_options(function: F) -> F:
     """Add the options that every command has; those of the whole program may stand before or after the command's name."""
     for option in (
-        click.option("-R", "--repository", metavar="URL", help="Repository, such as file:///data/runs; default: what keepsake.yaml says."),
-        click.option("-D", "--project-directory", metavar="DIR", expose_value=False, callback=_remember, help="Project directory."),
-        click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_remember, help="Show where errors come from."),
+        click.option(
+            "-R", "--repository", metavar="URL", help="Repository, such as file:///data/runs; default: what keepsake.yaml says."
+        ),
+        click.option(
+            "-D", "--project-directory", metavar="DIR", expose_value=False, callback=_remember, help="Project directory."
+        ),
+        click.option(
+            "-v", "--verbose", is_flag=True, expose_value=False, callback=_remember, help="Show where errors come from."
+        ),
         click.option(
             "--color",
             type=click.Choice(COLOR_CHOICES),

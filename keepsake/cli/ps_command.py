@@ -13,6 +13,6 @@ from keepsake.cli.options import examples
 @click.command(epilog=examples("keepsake ps", 'keepsake ps -f "user = ana"', "keepsake ps --json"))
 @list_options
 @click.pass_context
-def ps(ctx: click.Context, repository: str | None, **options: Any) -> None:
+def ps(ctx: click.Context, /, repository: str | None, **options: Any) -> None:
     """List running experiments: those whose heartbeat is young."""
     list_experiments(ctx, repository, running=True, **options)

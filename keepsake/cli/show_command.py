@@ -10,7 +10,9 @@ from keepsake.cli.options import common_options, examples, json_option, project_
 
 
 @click.command(
-    epilog=examples("keepsake show 4591273", "keepsake show 4591273 --all", "keepsake show da0f8f6", "keepsake show 4591273 --json")
+    epilog=examples(
+        "keepsake show 4591273", "keepsake show 4591273 --all", "keepsake show da0f8f6", "keepsake show 4591273 --json"
+    )
 )
 @click.argument("id")
 @click.option("--all", "every", is_flag=True, help="Show all params, packages and checkpoints.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keepsake.display import text
@@ -12,6 +11,7 @@ from keepsake.repository.records import utc_now
 from keepsake.values import flatten
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
@@ -23,7 +23,20 @@ PACKAGES_SHOWN = 5
 CHECKPOINTS_SHOWN = 10
 
 TELLING_PACKAGES = frozenset(
-    "torch tensorflow keras jax flax lightning pytorch-lightning transformers scikit-learn xgboost lightgbm numpy".split()
+    [
+        "flax",
+        "jax",
+        "keras",
+        "lightgbm",
+        "lightning",
+        "numpy",
+        "pytorch-lightning",
+        "scikit-learn",
+        "tensorflow",
+        "torch",
+        "transformers",
+        "xgboost",
+    ]
 )
 """Packages that are named first: their versions decide what comes out of a training."""
 
@@ -65,7 +78,9 @@ def checkpoint_details(
 ) -> list[str]:
     """Return a checkpoint's page: its own facts, then its experiment's head; see `experiment_details`."""
     short = checkpoint.id[:SHORT_ID_LENGTH]
-    page = [f"Checkpoint {style(short, 'bold')}  step {checkpoint.step}, {text.age((now - checkpoint.created).total_seconds())} ago"]
+    page = [
+        f"Checkpoint {style(short, 'bold')}  step {checkpoint.step}, {text.age((now - checkpoint.created).total_seconds())} ago"
+    ]
     notes = _notes(record, checkpoint)
     page += _pairs(
         {
@@ -178,9 +193,7 @@ def _packages(packages: Mapping[str, str], every: bool) -> Iterator[str]:
         yield f"  {', '.join(shown)}{more}"
 
 
-def _checkpoints(
-    record: ExperimentRecord, now: datetime, width: int | None, every: bool, style: Style
-) -> Iterator[str]:
+def _checkpoints(record: ExperimentRecord, now: datetime, width: int | None, every: bool, style: Style) -> Iterator[str]:
     shown, left_out = _some(record, every)
     if not shown:
         return

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,9 @@ from keepsake.repository.records import is_comparable
 from keepsake.values import flatten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord, PrimaryMetric
 
 STATUS_STYLES = {"running": "cyan", "stopped": "", "failed": "red"}
@@ -84,7 +85,9 @@ def footer(records: Sequence[ExperimentRecord], layout: Layout, mentioned: Seque
     kept = fitting(every_column, layout.width)
     hidden = [column.heading.lower() for column in every_column if column not in kept]
     if hidden:
-        said_lines.append(f"{text.plural(len(hidden), 'column')} hidden: {', '.join(hidden)}  (a wider terminal or a pipe shows all)")
+        said_lines.append(
+            f"{text.plural(len(hidden), 'column')} hidden: {', '.join(hidden)}  (a wider terminal or a pipe shows all)"
+        )
     return said_lines
 
 

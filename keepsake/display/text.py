@@ -42,11 +42,11 @@ def cell(value: Any) -> str:
 
 
 def safe(text: str) -> str:
-    """Return a text without what could steer a terminal: control and format characters are shown as escapes.
+    r"""Return a text without what could steer a terminal: control and format characters are shown as escapes.
 
     Example:
         >>> safe("a" + chr(27) + "[31mb")
-        'a\\\\x1b[31mb'
+        'a\\x1b[31mb'
     """
     if text.isascii() and text.isprintable():
         return text
@@ -116,7 +116,11 @@ def span(seconds: float) -> str:
         ['41s', '12m 34s', '1h 12m', '2d 7h']
     """
     whole = int(max(seconds, 0))
-    for (unit, length), (smaller, smaller_length) in ((("d", 86400), ("h", 3600)), (("h", 3600), ("m", 60)), (("m", 60), ("s", 1))):
+    for (unit, length), (smaller, smaller_length) in (
+        (("d", 86400), ("h", 3600)),
+        (("h", 3600), ("m", 60)),
+        (("m", 60), ("s", 1)),
+    ):
         if whole >= length:
             rest = whole % length // smaller_length
             return f"{whole // length}{unit} {rest}{smaller}" if rest else f"{whole // length}{unit}"

@@ -188,10 +188,10 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float | int]:
     return plain
 
 
-def _check_primary_metric(primary_metric: tuple[str, str] | None) -> None:
+def _check_primary_metric(primary_metric: Any) -> None:
     if primary_metric is None:
         return
-    if len(primary_metric) != 2 or str(primary_metric[1]).lower() not in ("maximize", "minimize"):
+    if isinstance(primary_metric, str) or str(tuple(primary_metric)[-1]).lower() not in ("maximize", "minimize"):
         raise ValueError(
             'primary_metric must be a metric\'s name and "maximize" or "minimize", such as ("val_loss", "minimize"), '
             f"not {primary_metric!r}"
@@ -202,4 +202,3 @@ def _lies_strictly_below(path: str | os.PathLike[str], directory: Path) -> bool:
     """Tell whether leaving a path out leaves anything of the directory."""
     absolute = Path(os.path.normpath(Path.cwd() / path))
     return directory in absolute.parents
-

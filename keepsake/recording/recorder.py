@@ -386,9 +386,7 @@ class DisabledRecorder:
     ) -> CheckpointRecord:
         """Return a checkpoint that is stored nowhere."""
         following = self.record.checkpoints[-1].step + 1 if self.record.checkpoints else 0
-        checkpoint = CheckpointRecord(
-            id=layout.new_id(), created=utc_now(), step=step if isinstance(step, int) else following
-        )
+        checkpoint = CheckpointRecord(id=layout.new_id(), created=utc_now(), step=step if isinstance(step, int) else following)
         # Only the last one is kept: a long training must not grow for what nobody will read.
         self.record.checkpoints = [checkpoint]
         return checkpoint

@@ -169,6 +169,16 @@ def _header_bytes(header: tarfile.TarInfo) -> bytes:
     return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
+_DAMAGE = (
+    tarfile.TarError,
+    EOFError,
+    UnicodeError,
+    zlib.error,
+    igzip.BadGzipFile,
+    cast("type[Exception]", isal_zlib.error),
+)
+"""What the libraries raise for an archive that is cut short or altered."""
+
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -269,12 +279,12 @@ def open_file(stream: BinaryIO, path: str, *, where: str = "") -> BinaryIO:
 def _open_tar(stream: BinaryIO, where: str) -> Iterator[tarfile.TarFile]:
     """Open an archive for one pass, and make sure at the end that it was whole to its last byte."""
     try:
-        with igzip.IGzipFile(fileobj=stream, mode="rb") as unzipped:
+        with igzip.IGzipFile(fileobj=stream, mode="rb") as unzipped:  # type: ignore[no-untyped-call]
             with tarfile.open(fileobj=unzipped, mode="r|", errorlevel=2) as tar:
                 yield tar
             while unzipped.read(CHUNK_BYTES):
                 pass
-    except (tarfile.TarError, EOFError, zlib.error, isal_zlib.error, igzip.BadGzipFile, UnicodeError) as err:
+    except _DAMAGE as err:
         raise ReadError(f"{where or 'the archive'} is damaged: {err}") from err
 
 

@@ -185,9 +185,7 @@ class Repository:
         try:
             record = self._read_record(experiment_id)
         except ObjectNotFound as err:
-            raise DoesNotExist(
-                f'no experiment "{layout.short_id(experiment_id)}" in {self.label}', hint="keepsake ls"
-            ) from err
+            raise DoesNotExist(f'no experiment "{layout.short_id(experiment_id)}" in {self.label}', hint="keepsake ls") from err
         if record.outcome is None:
             record.heartbeat = self.heartbeat(experiment_id)
         return record
@@ -344,9 +342,7 @@ class Repository:
         try:
             stream = self.storage.open(key)
         except ObjectNotFound as err:
-            raise ReadError(
-                f"the files of {self._where(key)} are not in the repository", url=self.storage.url, key=key
-            ) from err
+            raise ReadError(f"the files of {self._where(key)} are not in the repository", url=self.storage.url, key=key) from err
         with stream:
             yield stream
 

@@ -126,9 +126,7 @@ def test_how_often_is_chosen(project: Project, pl: ModuleType, options: dict[str
 @pytest.mark.parametrize(
     ("filepath", "saved_as"), [("out/model.ckpt", "out/model.ckpt"), ("/nowhere/m.ckpt", "m.ckpt"), ("../m.ckpt", "m.ckpt")]
 )
-def test_the_file_is_recorded_under_its_name_and_written_nowhere_else(
-    project: Project, filepath: str, saved_as: str
-) -> None:
+def test_the_file_is_recorded_under_its_name_and_written_nowhere_else(project: Project, filepath: str, saved_as: str) -> None:
     fit(import_module("lightning.pytorch"), [KeepsakeCallback(filepath)], max_epochs=1)
     [checkpoint] = only(project).checkpoints
     assert checkpoint.path == saved_as
@@ -263,7 +261,9 @@ trainer.fit(make_module(pl), loader(), loader())
 """
 
 
-@pytest.mark.parametrize(("signum", "outcome"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "interrupted"), (signal.SIGKILL, None)])
+@pytest.mark.parametrize(
+    ("signum", "outcome"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "interrupted"), (signal.SIGKILL, None)]
+)
 def test_a_signal_ends_it_truthfully(
     project: Project, script: Callable[..., Script], signum: signal.Signals, outcome: str | None
 ) -> None:
@@ -301,7 +301,8 @@ def test_no_repository_is_said_before_the_training(tmp_path: Path, pl: ModuleTyp
 
 
 @pytest.mark.parametrize(
-    "options", [{"primary_metric": ("val_loss", "smallest")}, {"primary_metric": "loss"}, {"period": 0}, {"every_n_train_steps": 0}]
+    "options",
+    [{"primary_metric": ("val_loss", "smallest")}, {"primary_metric": "loss"}, {"period": 0}, {"every_n_train_steps": 0}],
 )
 def test_useless_arguments_are_refused_by_the_constructor(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be|count from 1"):
@@ -370,7 +371,13 @@ def test_a_distributed_training_is_one_experiment_of_rank_zero(project: Project)
     (project.directory / "train.py").write_text(textwrap.dedent(DISTRIBUTED), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "train.py"], cwd=project.directory, env=environment, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "train.py"],
+        cwd=project.directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     experiment = only(project)
@@ -404,7 +411,9 @@ def test_one_namespace_is_enough(project: Project, present: str) -> None:
                          enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
     trainer.fit(make_module(pl), loader(), loader())
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=project.directory, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=project.directory, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert only(project).checkpoints.step == [4]
 
