@@ -1,0 +1,283 @@
+"""Where the repository is said, and what is said about mistakes there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from keepsake import config
+from keepsake.config import Config, find_directory, load
+from keepsake.exceptions import ConfigInvalid, ConfigNotFound
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, in the home directory."""
+    directory = tmp_path / "home" / "hotdog"
+    directory.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(directory.parent))
+    monkeypatch.chdir(directory)
+    return directory
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@contextmanager
+def bound_by_permissions(directory: Path) -> Iterator[None]:
+    """Be somebody whom permissions bind: in a container the tests may run as root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for parent in directory.parents:
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o055)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+class TestPrecedence:
+    def test_argument_variable_yaml_pyproject(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write(directory / "pyproject.toml", '[tool.keepsake]\nrepository = "s3://toml"\n')
+        assert load() == Config("s3://toml", "s3://toml", directory, str(directory / "pyproject.toml"))
+        write(directory / "replicate.yaml", "repository: s3://old\n")
+        assert load().repository == "s3://old"
+        write(directory / "keepsake.yml", "repository: s3://yml\n")
+        assert load().repository == "s3://yml"
+        write(directory / "keepsake.yaml", "repository: s3://yaml\n")
+        assert load() == Config("s3://yaml", "s3://yaml", directory, str(directory / "keepsake.yaml"))
+        monkeypatch.setenv("KEEPSAKE_REPOSITORY", "s3://variable")
+        assert load() == Config("s3://variable", "s3://variable", directory, "KEEPSAKE_REPOSITORY")
+        assert load("s3://argument") == Config("s3://argument", "s3://argument", directory, "argument")
+
+    def test_an_empty_variable_says_nothing(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KEEPSAKE_REPOSITORY", "")
+        monkeypatch.setenv("KEEPSAKE_DIRECTORY", "")
+        write(directory / "keepsake.yaml", "repository: s3://yaml\n")
+        assert load().repository == "s3://yaml"
+
+    def test_the_nearest_parent_counts(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write(directory.parent / "keepsake.yaml", "repository: s3://far\n")
+        write(directory / "keepsake.yaml", "repository: s3://near\n")
+        below = directory / "src" / "deep"
+        below.mkdir(parents=True)
+        monkeypatch.chdir(below)
+        assert load() == Config("s3://near", "s3://near", directory, str(directory / "keepsake.yaml"))
+        assert find_directory() == directory
+
+    def test_yaml_without_repository_falls_through_to_pyproject_beside_it(self, directory: Path) -> None:
+        write(directory / "keepsake.yaml", "ls: {limit: 50}\n")
+        write(directory / "pyproject.toml", '[tool.keepsake]\nrepository = "s3://toml"\n')
+        assert load().source == str(directory / "pyproject.toml")
+
+    def test_a_pyproject_counts_only_with_our_table(self, directory: Path) -> None:
+        write(directory / "pyproject.toml", "[tool.ruff]\nline-length = 100\n")
+        write(directory.parent / "pyproject.toml", '[tool.keepsake]\nrepository = "s3://toml"\n')
+        assert load().directory == directory.parent
+        assert find_directory() == directory.parent
+
+
+class TestDirectory:
+    def test_it_is_the_working_directory_where_nothing_is_configured(self, directory: Path) -> None:
+        assert find_directory() == directory
+        assert load("s3://bucket").directory == directory
+
+    def test_one_that_is_named_is_taken_as_it_is(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write(directory / "keepsake.yaml", "repository: file://runs\n")
+        (directory / "sub").mkdir()
+        found = load(directory="sub")
+        assert (found.directory, found.url) == (directory / "sub", f"file://{directory}/runs")
+        monkeypatch.chdir("/")
+        monkeypatch.setenv("KEEPSAKE_DIRECTORY", "~/hotdog/sub")
+        assert load() == found
+        assert find_directory() == directory / "sub"
+        assert find_directory(directory) == directory
+
+    def test_one_that_does_not_exist_is_an_error(self) -> None:
+        for call in (find_directory, lambda name: load("s3://x", name), lambda name: load(directory=name)):
+            with pytest.raises(ConfigNotFound, match='no such directory: "nowhere"'):
+                call("nowhere")
+
+    def test_a_working_directory_that_has_gone_is_said(self, directory: Path) -> None:
+        (directory / "gone").mkdir()
+        os.chdir("gone")
+        (directory / "gone").rmdir()
+        with pytest.raises(ConfigNotFound, match="the working directory does not exist any more"):
+            load()
+
+
+class TestURLs:
+    @pytest.mark.parametrize(
+        ("written", "url"),
+        [
+            ("s3://bucket/root", "s3://bucket/root"),
+            ("gs://bucket", "gs://bucket"),
+            ("file://.keepsake", "file://{home}/hotdog/.keepsake"),
+            ("file://runs/all", "file://{home}/hotdog/runs/all"),
+            ("file://../runs", "file://{home}/runs"),
+            ("file:///data/runs", "file:///data/runs"),
+            ("file://~/runs", "file://{home}/runs"),
+            (".keepsake", "file://{home}/hotdog/.keepsake"),
+            ("/data/runs", "file:///data/runs"),
+            ("  s3://bucket  ", "s3://bucket"),
+        ],
+    )
+    def test_a_local_one_is_relative_to_the_file_that_says_so(self, directory: Path, written: str, url: str) -> None:
+        write(directory / "keepsake.yaml", f'repository: "{written}"\n')
+        (directory / "sub").mkdir()
+        os.chdir("sub")
+        found = load()
+        assert found.url == url.format(home=directory.parent)
+        assert found.repository == written.strip()
+
+    def test_an_argument_and_a_variable_are_relative_to_the_working_directory(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(directory / "keepsake.yaml", "repository: s3://yaml\n")
+        (directory / "sub").mkdir()
+        monkeypatch.chdir("sub")
+        assert load("file://runs").url == f"file://{directory}/sub/runs"
+        monkeypatch.setenv("KEEPSAKE_REPOSITORY", "runs")
+        assert load().url == f"file://{directory}/sub/runs"
+
+    @pytest.mark.parametrize("written", ["", " ", "file://"])
+    def test_an_argument_that_names_nothing_is_an_error(self, written: str) -> None:
+        with pytest.raises(ConfigInvalid, match="names no directory"):
+            load(written)
+
+
+class TestMistakes:
+    def test_nothing_found(self, directory: Path) -> None:
+        (directory / "sub").mkdir()
+        os.chdir("sub")
+        with pytest.raises(ConfigNotFound) as caught:
+            load()
+        assert caught.value.message == "no repository: found no keepsake.yaml in ~/hotdog/sub or above"
+        assert caught.value.hint == "keepsake init   or   keepsake ls -R s3://bucket/path"
+        os.chdir(directory.parent)
+        with pytest.raises(ConfigNotFound, match="found no keepsake.yaml in ~ or above"):
+            load()
+
+    @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n", "---\n", "{}", "ls: {limit: 5}\n", "repository:\n"])
+    def test_a_file_without_repository(self, directory: Path, text: str) -> None:
+        write(directory / "keepsake.yaml", text)
+        with pytest.raises(ConfigInvalid) as caught:
+            load()
+        assert caught.value.message == "keepsake.yaml names no repository"
+        assert "keepsake init" in (caught.value.hint or "")
+
+    def test_a_table_without_repository(self, directory: Path) -> None:
+        write(directory / "pyproject.toml", "[tool.keepsake]\nls = {limit = 5}\n")
+        with pytest.raises(ConfigInvalid, match=r"^pyproject.toml \[tool.keepsake\] names no repository"):
+            load()
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("- a\n- b\n", "keepsake.yaml line 1: expected lines such as"),
+            ("\njust text\n", "keepsake.yaml line 2: expected lines such as"),
+            ("repository: [s3://a]\n", "keepsake.yaml line 1: repository must be a URL as text, not ['s3://a']"),
+            ("\nrepository: 5\n", "keepsake.yaml line 2: repository must be a URL as text, not 5"),
+            ('repository: "  "\n', 'keepsake.yaml line 1: repository must be a URL as text, not "  "'),
+            ("repository: file://\n", 'keepsake.yaml: "file://" names no directory'),
+            ("repository: s3://a\n  bad: [\n", "keepsake.yaml line 2: not valid YAML: "),
+            ("a: 1\nrepository: !!python/object/apply:os.system [ls]\n", "keepsake.yaml line 2: not valid YAML: "),
+            ("repository: s3://a\nrun: 2001-99-99\n", "keepsake.yaml: not valid YAML: month must be in 1..12"),
+            ("repository: \x00\n", "keepsake.yaml: not valid YAML: "),
+            ("[" * 5000, "keepsake.yaml: not valid YAML: "),
+        ],
+    )
+    def test_what_cannot_be_understood_is_named_with_its_line(self, directory: Path, text: str, message: str) -> None:
+        write(directory / "keepsake.yaml", text)
+        with pytest.raises(ConfigInvalid) as caught:
+            load()
+        assert caught.value.message.startswith(message)
+        assert "\n" not in caught.value.message
+
+    def test_a_file_in_another_encoding(self, directory: Path) -> None:
+        (directory / "keepsake.yaml").write_bytes(b"repository: s3://caf\xe9\n")
+        with pytest.raises(ConfigInvalid, match="keepsake.yaml: not a text file in UTF-8"):
+            load()
+        (directory / "keepsake.yaml").write_bytes(b"\xef\xbb\xbfrepository: s3://bucket\r\n")
+        assert load().repository == "s3://bucket"
+
+    def test_the_file_is_named_from_where_the_person_is(self, directory: Path) -> None:
+        write(directory / "keepsake.yaml", "[")
+        (directory / "sub").mkdir()
+        os.chdir("sub")
+        with pytest.raises(ConfigInvalid, match="~/hotdog/keepsake.yaml line 1"):
+            load()
+        # The directory is known all the same.
+        assert find_directory() == directory
+
+    def test_broken_toml_matters_only_with_our_table(self, directory: Path) -> None:
+        write(directory / "pyproject.toml", "[tool.keepsake]\nrepository = \n")
+        with pytest.raises(ConfigInvalid, match="pyproject.toml line 2: not valid TOML"):
+            load()
+        write(directory / "pyproject.toml", '[project]\nname = "keepsake-user\n')
+        with pytest.raises(ConfigNotFound):
+            load()
+        write(directory / "pyproject.toml", "[tool]\nkeepsake = 5\n")
+        with pytest.raises(ConfigInvalid, match="tool.keepsake must be a table"):
+            load()
+
+    def test_unknown_keys_are_warned_of_once_with_the_nearest_name(
+        self, directory: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write(directory / "keepsake.yaml", "repository: s3://a\nkep: {best: 1}\nxyz: 2\n")
+        for _ in range(2):
+            assert load().repository == "s3://a"
+        assert capsys.readouterr().err.splitlines() == [
+            'keepsake: warning: keepsake.yaml line 2: unknown key "kep", did you mean "keep"?',
+            'keepsake: warning: keepsake.yaml line 3: unknown key "xyz"',
+        ]
+
+    def test_a_misspelt_repository_is_an_error(self, directory: Path) -> None:
+        write(directory / "keepsake.yaml", "# where\nrepositry: s3://a\n")
+        with pytest.raises(ConfigInvalid) as caught:
+            load()
+        assert caught.value.message == 'keepsake.yaml line 2: unknown key "repositry", did you mean "repository"?'
+
+    def test_every_known_key_is_quiet(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        keys = "".join(f"{key}: {{}}\n" for key in config.KNOWN_KEYS if key not in ("repository", "storage"))
+        write(directory / "keepsake.yaml", f"repository: s3://a\n{keys}")
+        assert load().repository == "s3://a"
+        assert capsys.readouterr().err == ""
+
+    def test_old_names_work_and_are_warned_of(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        write(directory / "replicate.yaml", "storage: s3://old\n")
+        assert load().repository == "s3://old"
+        assert capsys.readouterr().err.splitlines() == [
+            "keepsake: warning: replicate.yaml is an old name, please rename the file to keepsake.yaml",
+            'keepsake: warning: replicate.yaml line 1: "storage" is the old name of "repository", please rename it',
+        ]
+        write(directory / "keepsake.yaml", "storage: s3://old\nrepository: s3://new\n")
+        assert load().repository == "s3://new"
+
+    def test_files_that_may_not_be_read(self, directory: Path) -> None:
+        """A directory that may not be searched is passed over, a configuration that may not be read is an error."""
+        file = write(directory / "keepsake.yaml", "repository: s3://a\n")
+        assert load().repository == "s3://a"
+        file.chmod(0)
+        with bound_by_permissions(directory), pytest.raises(ConfigInvalid, match="cannot read keepsake.yaml: Permission denied"):
+            load()
+        directory.chmod(0)
+        with bound_by_permissions(directory), pytest.raises(ConfigNotFound):
+            load()
+        directory.chmod(0o755)
+
+    def test_a_directory_of_that_name_is_no_configuration(self, directory: Path) -> None:
+        (directory / "keepsake.yaml").mkdir()
+        (directory / "pyproject.toml").mkdir()
+        with pytest.raises(ConfigNotFound):
+            load()
