@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from keepsake import messages
 from keepsake.capture import files
 from keepsake.capture.redaction import redact_text
-from keepsake.exceptions import DoesNotExist, KeepsakeError, ReadError
+from keepsake.exceptions import DoesNotExist, KeepsakeError, ReadError, StorageError
 from keepsake.recording import exits
 from keepsake.recording.heartbeat import INTERVAL_S, HeartbeatThread
 from keepsake.repository import layout
@@ -116,11 +117,17 @@ class Recorder:
         """
         if self.record.path is not None:
             self.record.archive_pending = True
-        if beats:
-            # Before the record, so that nobody ever sees the experiment without a sign of life.
-            self._repository.beat(self.record.id)
-        self._repository.save(self.record)
-        self._etag = self._repository.record_etag(self.record.id)
+        try:
+            if beats:
+                # Before the record, so that nobody ever sees the experiment without a sign of life.
+                self._repository.beat(self.record.id)
+            self._repository.save(self.record)
+            self._etag = self._repository.record_etag(self.record.id)
+        except BaseException:
+            # A write may have had its effect all the same; an experiment that never began must not be listed.
+            with suppress(StorageError):
+                self._repository.delete_experiment(self.record)
+            raise
         self._go_live(beats=beats)
         if self.record.path is not None:
             self._code_thread = threading.Thread(target=self._store_code, args=(entries,), name="keepsake-code", daemon=True)

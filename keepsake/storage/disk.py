@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,11 +23,15 @@ TEMPORARY_DIRECTORY = ".tmp"
 
 CHUNK_BYTES = 1 << 20
 
+_NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+"""No file, a file where the key has a directory, a directory where the key has a file: no object in each case."""
+
 
 class DiskStorage:
     """A directory.
 
-    A write goes to a temporary name on the same file system, is synced, and renamed into place; then the directory is synced.
+    A write goes to a temporary name on the same file system, is synced, and renamed into place; then the directory is synced. The
+    temporary name begins with the ID of the writing process, which tells whose it is when the process has died.
 
     Args:
         root: The directory; made at the first write.
@@ -83,7 +87,8 @@ class DiskStorage:
                 temporary.replace(path)
                 _sync_directory(path.parent)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -133,7 +138,7 @@ class DiskStorage:
         except OSError as err:
             if isinstance(err, StorageError):
                 raise
-            if (err.errno == errno.ENOENT and kind is ReadError) or (isinstance(err, FileNotFoundError) and verb == "delete"):
+            if verb in ("read", "delete") and err.errno in _NO_SUCH_FILE:
                 raise ObjectNotFound(f"no object {key} in {self.url}", url=self.url, key=key) from err
             if err.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise AccessDenied(f"cannot {verb} {key} in {self.url}: {err.strerror}", url=self.url, key=key) from err

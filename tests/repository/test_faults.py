@@ -1,0 +1,96 @@
+"""Wherever a store fails, once, the repository reads back whole: no record of nothing, no checkpoint lost that was accepted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from keepsake.capture.files import FileEntry
+from keepsake.exceptions import StorageError
+from keepsake.recording.recorder import Recorder
+from keepsake.repository import layout
+from keepsake.repository.records import ArchiveInfo, ExperimentRecord, utc_now
+from keepsake.repository.repository import Repository
+from keepsake.storage import MemoryStorage
+from tests.storage.faults import Fault, FaultyStorage
+
+CALLS = range(60)
+"""More calls than any of the jobs makes: the last positions fail nothing."""
+
+
+def assert_consistent(storage: MemoryStorage) -> list[ExperimentRecord]:
+    """Every record parses, and everything that it announces is there with its digest."""
+    repository = Repository(storage)
+    records = repository.list_experiments()
+    assert len(records) == len(list(storage.list(layout.RECORDS_PREFIX)))
+    for record in records:
+        announced = [(layout.experiment_archive_key(record.id), record.archive)]
+        announced += [(layout.checkpoint_archive_key(checkpoint.id), checkpoint.archive) for checkpoint in record.checkpoints]
+        for key, archive in announced:
+            if archive is not None:
+                assert ArchiveInfo(len(content := storage.read(key)), hashlib.sha256(content).hexdigest(), archive.files) == archive
+        for checkpoint in record.checkpoints:
+            assert (checkpoint.path is None) == (checkpoint.archive is None)
+    return records
+
+
+def record_training(repository: Repository, directory: Path, accepted: list[str]) -> None:
+    """Start an experiment, make three checkpoints and end it, as a training does."""
+    (directory / "weights").write_bytes(b"w" * 1000)
+    record = ExperimentRecord(id=layout.new_id(), created=utc_now(), path=".")
+    recorder = Recorder(repository, record, directory, quiet=True)
+    repository.prepare()
+    recorder.start([FileEntry("weights", directory / "weights", "file")], beats=False)
+    for step in range(3):
+        recorder.checkpoint("weights", step, {"loss": step}, ("loss", "minimize"))
+    accepted += [checkpoint.id for checkpoint in recorder.record.checkpoints]
+    recorder.finish("finished")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_training_on_a_store_that_fails_once(call: int, after: bool, tmp_path: Path) -> None:
+    inner = MemoryStorage()
+    storage = FaultyStorage(inner, [Fault(call, after=after)])
+    accepted: list[str] = []
+    try:
+        record_training(Repository(storage), tmp_path, accepted)
+    except StorageError:
+        # Only the start may raise, where nothing is lost yet, and then nothing has begun.
+        assert accepted == []
+        assert Repository(inner).list_experiments() == []
+    records = assert_consistent(inner)
+    stored = [checkpoint.id for record in records for checkpoint in record.checkpoints]
+    assert set(accepted) <= set(stored)
+    if storage.happened == []:
+        assert [record.outcome for record in records] == ["finished"]
+        assert len(stored) == 3
+    else:
+        # One fault costs one checkpoint's files or metrics at most, or the start or the end.
+        assert not records or len(stored) >= 2
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
+@pytest.mark.parametrize("call", range(8))
+@pytest.mark.parametrize("what", ["experiment", "checkpoint"])
+def test_a_deletion_on_a_store_that_fails_once(what: str, call: int, after: bool, tmp_path: Path) -> None:
+    inner = MemoryStorage()
+    record_training(Repository(inner), tmp_path, [])
+    [record] = Repository(inner).list_experiments()
+    storage = FaultyStorage(inner, [Fault(call, after=after)])
+    repository = Repository(storage)
+    delete: Callable[[], None] = {
+        "experiment": lambda: repository.delete_experiment(record),
+        "checkpoint": lambda: repository.delete_checkpoint(record.id, record.checkpoints[1].id),
+    }[what]
+    try:
+        delete()
+    except StorageError:
+        assert storage.happened
+    else:
+        assert not storage.happened
+        assert len(Repository(inner).list_experiments()) == (0 if what == "experiment" else 1)
+    assert_consistent(inner)
