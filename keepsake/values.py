@@ -153,7 +153,6 @@ class _Conversion:
             name: Its name in warnings, dotted.
             depth: In how many lists and dicts it lies.
         """
-        self._values_left -= 1
         try:
             return self._one(value, name, depth)
         except Exception:  # noqa: BLE001 - the user's own class may raise anything
@@ -236,6 +235,7 @@ class _Conversion:
             if self._values_left <= 0:
                 self._problem(f"{self._called(name)} is too large, its end is left out")
                 return
+            self._values_left -= 1
             yield item
 
     def _key(self, key: object) -> str:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from keepsake.exceptions import CorruptedRecord
-from keepsake.repository.layout import is_id
+from keepsake.repository.layout import id_of_json_key, is_id
 from keepsake.repository.status import Heartbeat, Outcome, Status, judge
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class CheckpointRecord:
             "metrics": encode_value(self.metrics),
             "step": self.step,
             "path": self.path if self.path is not None else "",
-            "primary_metric": None,
+            "primary_metric": self.raw.get("primary_metric"),
         }
         if self.primary_metric is not None:
             known["primary_metric"] = {
@@ -123,14 +123,13 @@ class CheckpointRecord:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> CheckpointRecord:
         """Build a checkpoint from its JSON object; raises `ValueError` or `KeyError` where that is not one."""
-        metric = raw.get("primary_metric")
         return cls(
             id=_id(raw["id"]),
             created=parse_time(raw["created"]),
-            step=int(raw.get("step") or 0),
-            path=raw.get("path") or None,
+            step=_whole_number(raw.get("step")) or 0,
+            path=_text(raw.get("path")) or None,
             metrics=decode_value(_mapping(raw.get("metrics"))),
-            primary_metric=PrimaryMetric(metric["name"], metric["goal"]) if metric else None,
+            primary_metric=_primary_metric(raw.get("primary_metric")),
             archive=_archive_from_json(raw.get("archive")),
             archive_pending="archive" in raw and raw["archive"] is None,
             raw=raw,
@@ -233,7 +232,16 @@ class ExperimentRecord:
 
     def to_bytes(self) -> bytes:
         """Return the content of the record's file."""
-        return (json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        # Only what keepsake does not know itself can hold numbers or characters that JSON and UTF-8 lack.
+        raw = self.to_json()
+        try:
+            text = json.dumps(raw, indent=1, ensure_ascii=False, allow_nan=False)
+        except ValueError:
+            text = json.dumps(encode_value(raw), indent=1, ensure_ascii=False, allow_nan=False)
+        try:
+            return f"{text}\n".encode()
+        except UnicodeEncodeError:
+            return f"{json.dumps(json.loads(text), indent=1)}\n".encode()
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> ExperimentRecord:
@@ -243,23 +251,23 @@ class ExperimentRecord:
             id=_id(raw["id"]),
             created=parse_time(raw["created"]),
             params=decode_value(_mapping(raw.get("params"))),
-            host=raw.get("host") or "",
-            user=raw.get("user") or "",
+            host=_text(raw.get("host")) or "",
+            user=_text(raw.get("user")) or "",
             config=_mapping(raw.get("config")),
-            command=raw.get("command") or "",
-            path=raw.get("path") or None,
-            python_version=raw.get("python_version") or "",
-            python_packages=_mapping(raw.get("python_packages")),
-            checkpoints=[CheckpointRecord.from_json(item) for item in raw.get("checkpoints") or ()],
-            keepsake_version=raw.get("keepsake_version") or raw.get("replicate_version") or "",
-            git=raw.get("git"),
-            system=raw.get("system"),
-            pid=raw.get("pid"),
+            command=_text(raw.get("command")) or "",
+            path=_text(raw.get("path")) or None,
+            python_version=_text(raw.get("python_version")) or "",
+            python_packages={name: _text(version) or "" for name, version in _mapping(raw.get("python_packages")).items()},
+            checkpoints=[CheckpointRecord.from_json(_mapping(item)) for item in _list(raw.get("checkpoints"))],
+            keepsake_version=_text(raw.get("keepsake_version")) or _text(raw.get("replicate_version")) or "",
+            git=_mapping(raw.get("git")) or None,
+            system=_mapping(raw.get("system")) or None,
+            pid=_whole_number(raw.get("pid")),
             ended=parse_time(ended) if ended else None,
             outcome=_outcome(raw.get("outcome")),
-            error=raw.get("error"),
-            heartbeat_interval_s=raw.get("heartbeat_interval_s"),
-            resumed=[parse_time(time) for time in raw.get("resumed") or ()],
+            error=_text(raw.get("error")),
+            heartbeat_interval_s=_number(raw.get("heartbeat_interval_s")),
+            resumed=[parse_time(time) for time in _list(raw.get("resumed"))],
             archive=_archive_from_json(raw.get("archive")),
             archive_pending="archive" in raw and raw["archive"] is None,
             raw=raw,
@@ -273,13 +281,14 @@ class ExperimentRecord:
             CorruptedRecord: It is not an experiment's record; the message names ``key`` and the cause.
         """
         try:
-            raw = json.loads(content)
-            if not isinstance(raw, dict):
-                raise ValueError("not a JSON object")
-            return cls.from_json(raw)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
-            cause = f"no {err}" if isinstance(err, KeyError) else str(err)
+            # Decoded here, because json.loads would take UTF-16 and a byte-order mark as well.
+            record = cls.from_json(_mapping(json.loads(content.decode())))
+            if id_of_json_key(key) not in (None, record.id):
+                raise ValueError(f"it is about another experiment, {record.id}")
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as err:
+            cause = f"it has no {err}" if isinstance(err, KeyError) else str(err)
             raise CorruptedRecord(f"the record {key} is damaged: {cause}") from err
+        return record
 
 
 # --- times ----------------------------------------------------------------------------------------------------------
@@ -297,25 +306,21 @@ def format_time(moment: datetime) -> str:
         >>> format_time(datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC))
         '2026-11-23T04:05:06.000000Z'
     """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment.year >= 1000 else _old_time(moment)
-
-
-def _old_time(moment: datetime) -> str:
-    # strftime does not pad years before 1000 on glibc; Go refuses them unpadded.
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 moment with any number of fractional digits; one without a zone is taken as UTC.
+    """Read an RFC 3339 moment with any number of fractional digits, of which six are kept; one without a zone is taken as UTC.
 
     Raises:
         ValueError: The text is not a moment.
+        OverflowError: It lies outside the years 1 to 9999 in UTC.
 
     Example:
         >>> parse_time("2026-11-23T04:42:12.207530975Z").microsecond
         207530
     """
-    moment = datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(text.upper())
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
@@ -346,7 +351,7 @@ def decode_value(value: Any) -> Any:
 
 def is_comparable(value: object) -> bool:
     """Tell whether a metric's value can be compared with others: a number, an infinity too, but not NaN."""
-    return isinstance(value, int | float) and not math.isnan(value)
+    return isinstance(value, int) or (isinstance(value, float) and not math.isnan(value))
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
@@ -358,11 +363,34 @@ def _over(raw: Mapping[str, Any], known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object, found {value!r:.40}")
-    return cast("dict[str, Any]", value)
+    return cast("dict[str, Any]", {} if value is None else _expect(value, dict, "an object"))
+
+
+def _list(value: Any) -> list[Any]:
+    return cast("list[Any]", [] if value is None else _expect(value, list, "an array"))
+
+
+def _text(value: Any) -> str | None:
+    return cast("str | None", None if value is None else _expect(value, str, "a string"))
+
+
+def _number(value: Any) -> float | None:
+    return cast("float | None", None if value is None else _expect(value, (int, float), "a number"))
+
+
+def _whole_number(value: Any) -> int | None:
+    number = _number(value)
+    if number is None:
+        return None
+    if number != int(number):
+        raise ValueError(f"expected a whole number, found {number}")
+    return int(number)
+
+
+def _expect(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"expected {name}, found {value!r:.40}")
+    return value
 
 
 def _id(value: Any) -> str:
@@ -371,16 +399,28 @@ def _id(value: Any) -> str:
     return value
 
 
+def _primary_metric(raw: Any) -> PrimaryMetric | None:
+    metric = _mapping(raw)
+    name, goal = _text(metric.get("name")), _text(metric.get("goal"))
+    # A goal that this version does not know is none, as with any unknown key: the record keeps it.
+    return PrimaryMetric(name, cast("Goal", goal)) if name is not None and goal in ("maximize", "minimize") else None
+
+
 def _outcome(value: Any) -> Outcome | None:
-    return value if value in ("finished", "failed", "interrupted") else None
+    return cast("Outcome | None", value) if _text(value) in ("finished", "failed", "interrupted") else None
 
 
 def _archive_to_json(archive: ArchiveInfo | None, raw: Any) -> dict[str, Any] | None:
     if archive is None:
         return None
-    known = {"size_bytes": archive.size_bytes, "sha256": archive.sha256, "files": archive.files}
-    return {**(raw if isinstance(raw, dict) else {}), **known}
+    return {**_mapping(raw), "size_bytes": archive.size_bytes, "sha256": archive.sha256, "files": archive.files}
 
 
 def _archive_from_json(raw: Any) -> ArchiveInfo | None:
-    return ArchiveInfo(raw["size_bytes"], raw["sha256"], raw["files"]) if raw else None
+    if raw is None:
+        return None
+    archive = _mapping(raw)
+    size_bytes, sha256, files = _whole_number(archive["size_bytes"]), _text(archive["sha256"]), _whole_number(archive["files"])
+    if size_bytes is None or sha256 is None or files is None:
+        raise ValueError(f"expected a size, a digest and a number of files, found {raw!r:.80}")
+    return ArchiveInfo(size_bytes, sha256, files)

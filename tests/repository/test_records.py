@@ -1,0 +1,227 @@
+"""Records survive a round trip with whatever they hold, and damage is named."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepsake.exceptions import CorruptedRecord
+from keepsake.repository.layout import new_id, record_key
+from keepsake.repository.records import (
+    ArchiveInfo,
+    CheckpointRecord,
+    ExperimentRecord,
+    PrimaryMetric,
+    decode_value,
+    encode_value,
+    format_time,
+    parse_time,
+)
+
+TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=10).filter(lambda text: text not in ("[NaN]", "[+Infinity]", "[-Infinity]"))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+TIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)).map(lambda moment: moment.replace(tzinfo=UTC, fold=0))
+IDS = st.builds(new_id)
+METRICS = st.none() | st.builds(PrimaryMetric, TEXT, st.sampled_from(["maximize", "minimize"]))
+ARCHIVES = st.none() | st.builds(ArchiveInfo, st.integers(0, 2**50), st.just("0" * 64), st.integers(0, 1000))
+CHECKPOINTS = st.builds(
+    CheckpointRecord,
+    id=IDS,
+    created=TIMES,
+    step=st.integers(0, 2**40),
+    path=st.none() | st.just("out/model.pth"),
+    metrics=st.dictionaries(TEXT, VALUES, max_size=3),
+    primary_metric=METRICS,
+    archive=ARCHIVES,
+)
+EXPERIMENTS = st.builds(
+    ExperimentRecord,
+    id=IDS,
+    created=TIMES,
+    params=st.dictionaries(TEXT, VALUES, max_size=4),
+    host=TEXT,
+    user=TEXT,
+    config=st.dictionaries(TEXT, TEXT, max_size=2),
+    command=TEXT,
+    path=st.none() | st.just("."),
+    python_version=TEXT,
+    python_packages=st.dictionaries(TEXT, TEXT, max_size=2),
+    checkpoints=st.lists(CHECKPOINTS, max_size=3),
+    keepsake_version=TEXT,
+    git=st.none() | st.dictionaries(TEXT, TEXT, min_size=1, max_size=2),
+    system=st.none() | st.dictionaries(TEXT, st.integers(), min_size=1, max_size=2),
+    pid=st.none() | st.integers(1, 2**22),
+    ended=st.none() | TIMES,
+    outcome=st.sampled_from([None, "finished", "failed", "interrupted"]),
+    error=st.none() | TEXT,
+    heartbeat_interval_s=st.none() | st.floats(0.1, 1000),
+    resumed=st.lists(TIMES, max_size=2),
+    archive=ARCHIVES,
+)
+
+
+def same(one: object, other: object) -> bool:
+    """Equality in which NaN equals NaN."""
+    return repr(one) == repr(other)
+
+
+@given(EXPERIMENTS)
+def test_a_record_survives_the_round_trip(record: ExperimentRecord) -> None:
+    content = record.to_bytes()
+    assert same(ExperimentRecord.from_bytes(content, key="k"), record)
+    assert ExperimentRecord.from_bytes(content, key="k").to_bytes() == content
+    json.loads(content, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+@given(EXPERIMENTS, st.data())
+def test_unknown_keys_survive_at_every_level(record: ExperimentRecord, data: st.DataObject) -> None:
+    raw = json.loads(record.to_bytes())
+    unknown = {"from_the_future": {"deep": [1, {"x": None}]}}
+    places = [raw, *raw["checkpoints"], *(c["primary_metric"] for c in raw["checkpoints"] if c["primary_metric"])]
+    places += [one["archive"] for one in (raw, *raw["checkpoints"]) if one.get("archive")]
+    for place in places:
+        place.update(unknown)
+    read = ExperimentRecord.from_json(raw)
+    read.error = data.draw(TEXT)
+    rewritten = json.loads(read.to_bytes())
+    assert {**rewritten, "error": None} == {**raw, "error": None}
+
+
+@given(TIMES, st.integers(0, 9), st.sampled_from(["Z", "+00:00", "+05:30", "-08:00", ""]))
+def test_times_of_any_precision_are_read(moment: datetime, digits: int, zone: str) -> None:
+    fraction = f"{moment.microsecond:06}000"[:digits]
+    text = moment.isoformat(timespec="seconds").removesuffix("+00:00") + (f".{fraction}" if digits else "") + zone
+    expected = moment.replace(microsecond=int(fraction[:6].ljust(6, "0")) if digits else 0)
+    offset = {"+05:30": timedelta(hours=5, minutes=30), "-08:00": timedelta(hours=-8)}.get(zone, timedelta())
+    assert parse_time(text) == expected - offset
+    assert parse_time(format_time(moment)) == moment
+    assert format_time(moment).endswith("Z")
+
+
+@pytest.mark.parametrize(("number", "text"), [(math.nan, "[NaN]"), (math.inf, "[+Infinity]"), (-math.inf, "[-Infinity]")])
+def test_numbers_that_json_lacks_are_the_originals_texts(number: float, text: str) -> None:
+    assert encode_value({"a": [number, {"b": number}]}) == {"a": [text, {"b": text}]}
+    assert repr(decode_value({"a": [text]})) == repr({"a": [number]})
+
+
+ORIGINAL = {
+    "id": "1" * 64,
+    "created": "2026-11-23T04:42:12.207530975Z",
+    "params": None,
+    "host": "",
+    "user": "ana",
+    "config": {"repository": "file://.keepsake", "storage": ""},
+    "command": "train.py",
+    "path": "",
+    "python_version": "3.11.7",
+    "python_packages": None,
+    "checkpoints": None,
+    "replicate_version": "0.2.0",
+}
+
+
+def test_what_the_original_leaves_out_or_calls_otherwise_is_understood() -> None:
+    record = ExperimentRecord.from_json(ORIGINAL)
+    assert (record.params, record.checkpoints, record.path) == ({}, [], None)
+    assert record.keepsake_version == "0.2.0"
+    assert record.created == datetime(2026, 11, 23, 4, 42, 12, 207530, tzinfo=UTC)
+    assert (record.outcome, record.status.reason) == (None, "unknown")
+    rewritten = record.to_json()
+    assert rewritten["replicate_version"] == "0.2.0"
+    assert set(rewritten) - set(ORIGINAL) == {"keepsake_version"}  # none of our own keys that say nothing
+
+
+def test_the_keys_stand_in_the_order_of_the_original() -> None:
+    record = ExperimentRecord(id="1" * 64, created=datetime(2026, 11, 23, tzinfo=UTC))
+    expected = "id created params host user config command path python_version python_packages checkpoints keepsake_version"
+    assert list(record.to_json())[:12] == expected.split()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps({**ORIGINAL, "id": "short"}).encode(),
+        json.dumps({**ORIGINAL, "id": 5}).encode(),
+        json.dumps({**ORIGINAL, "created": "yesterday"}).encode(),
+        json.dumps({**ORIGINAL, "created": None}).encode(),
+        json.dumps({**ORIGINAL, "params": [1]}).encode(),
+        json.dumps({**ORIGINAL, "checkpoints": [None]}).encode(),
+        json.dumps({**ORIGINAL, "checkpoints": [{}]}).encode(),
+        json.dumps({**ORIGINAL, "checkpoints": {"a": 1}}).encode(),
+        json.dumps({**ORIGINAL, "archive": {"size_bytes": 1}}).encode(),
+        json.dumps({**ORIGINAL, "ended": 5}).encode(),
+        json.dumps(ORIGINAL).encode()[:-20],
+    ],
+    ids=lambda content: repr(content[:30]),
+)
+def test_damage_is_named_with_the_key(content: bytes) -> None:
+    key = record_key("1" * 64)
+    with pytest.raises(CorruptedRecord, match=f"the record {key} is damaged"):
+        ExperimentRecord.from_bytes(content, key=key)
+
+
+@given(st.dictionaries(st.sampled_from(list(ORIGINAL)), st.none() | st.integers() | TEXT | st.lists(st.integers(), max_size=2)))
+def test_any_damage_is_one_kind_of_error(damage: dict[str, Any]) -> None:
+    try:
+        ExperimentRecord.from_bytes(json.dumps({**ORIGINAL, **damage}).encode(), key="k")
+    except CorruptedRecord:
+        pass
+
+
+# --- best -----------------------------------------------------------------------------------------------------------
+
+
+def with_values(values: tuple[Any, ...], goal: str) -> ExperimentRecord:
+    created = datetime(2026, 11, 23, tzinfo=UTC)
+    checkpoints = [
+        CheckpointRecord(
+            id=new_id(),
+            created=created + timedelta(seconds=step),
+            step=step,
+            metrics={} if value == "absent" else {"m": value},
+            primary_metric=PrimaryMetric("m", goal) if step == 0 else None,  # type: ignore[arg-type]
+        )
+        for step, value in enumerate(values)
+    ]
+    return ExperimentRecord(id=new_id(), created=created, checkpoints=checkpoints)
+
+
+@pytest.mark.parametrize(("goal", "best"), [("minimize", 1), ("maximize", 3)])
+def test_the_best_is_the_same_in_every_order(goal: str, best: int) -> None:
+    for values in itertools.permutations([1, 2.5, 3, math.nan, "absent", None]):
+        found = with_values(values, goal).best()
+        assert found is not None
+        assert found.metrics["m"] == best
+
+
+def test_infinities_compare_and_text_does_not() -> None:
+    assert with_values((math.inf, "text", 5), "maximize").best().metrics["m"] == math.inf  # type: ignore[union-attr]
+    assert with_values((math.nan, "text", None), "maximize").best() is None
+    assert with_values((), "maximize").best() is None
+
+
+def test_of_equals_the_earliest_is_best_and_latest_is_the_last() -> None:
+    record = with_values((2, 1, 1.0, 3), "minimize")
+    best, latest = record.best(), record.latest()
+    assert best is not None
+    assert latest is not None
+    assert (best.step, latest.step) == (1, 3)
