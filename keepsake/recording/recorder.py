@@ -353,11 +353,15 @@ class Recorder:
         if not self._repository.exists():
             raise ReadError(f"the repository {self._repository.label} is not there", url=self._repository.storage.url)
         self._over = True
+        with suppress(StorageError):
+            self._repository.end_beat(self.record.id)
         raise DoesNotExist(f"experiment {layout.short_id(self.record.id)} was deleted meanwhile")
 
     # --- reports ----------------------------------------------------------------------------------------------------
 
     def _report(self, what: str, err: Exception, consequence: str) -> None:
+        if self._over and isinstance(err, DoesNotExist):
+            consequence = "nothing more of it is recorded"
         cause = err if isinstance(err, KeepsakeError | OSError | ValueError) else f"{type(err).__name__}: {err}"
         text = f"{what}: {redact_text(str(cause))}; {consequence}"
         if text.partition("(step")[0] not in self._warned:

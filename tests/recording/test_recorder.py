@@ -209,6 +209,14 @@ def test_an_experiment_deleted_meanwhile_is_not_created_again(
     assert left == [layout.SPEC_KEY]
 
 
+def test_a_deletion_that_is_noticed_at_the_end_is_said(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    stored(experiment).delete()
+    experiment.repository.beat(experiment.id)  # as the heartbeat may do in the very moment of the deletion
+    experiment.stop()
+    assert "was deleted meanwhile; nothing more of it is recorded" in capsys.readouterr().err
+    assert [info.key for info in experiment.repository.storage.list()] == [layout.SPEC_KEY]
+
+
 def test_two_writers_of_one_experiment_keep_each_others_checkpoints(experiment: Experiment) -> None:
     other = stored(experiment)
     for number in range(3):
