@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keepsake import config, messages
-from keepsake.capture import environment, files, packages, redaction
+from keepsake.capture import redaction
 from keepsake.checkpoint import Checkpoint
 from keepsake.exceptions import ConfigInvalid
 from keepsake.experiment import Experiment, ExperimentList
@@ -21,6 +21,8 @@ from keepsake.values import convert_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from keepsake.capture.files import FileEntry
 
 __all__ = ["ExperimentCollection", "Project", "init"]
 
@@ -248,11 +250,13 @@ def _code_entries(
     path: str | os.PathLike[str] | None,
     repository: Repository,
     exclude: Collection[str | os.PathLike[str]],
-) -> list[files.FileEntry]:
+) -> list[FileEntry]:
     if path is None:
         return []
     if os.fspath(path) == "":
         raise ValueError('path is empty; leave it out to save no files, or write "." for the whole project')
+    from keepsake.capture import files
+
     root = repository.local_root
     excluded = [directory / excluded_path for excluded_path in exclude] + ([root] if root is not None else [])
     return files.project_files(directory, path, exclude=excluded)
@@ -261,7 +265,9 @@ def _code_entries(
 def _new_record(
     project: Project, path: str | os.PathLike[str] | None, params: dict[str, Any], *, beats: bool
 ) -> ExperimentRecord:
+    # Reading an experiment needs none of this, and a listing must not wait for it.
     from keepsake import __version__
+    from keepsake.capture import environment, packages
 
     params, hidden = redaction.redact_params(params)
     if hidden:

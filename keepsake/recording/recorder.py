@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from keepsake import messages
-from keepsake.capture import files
 from keepsake.capture.redaction import redact_text
 from keepsake.exceptions import DoesNotExist, KeepsakeError, ReadError, StorageError
 from keepsake.recording import exits
@@ -257,6 +256,8 @@ class Recorder:
             )
 
     def _selected(self, path: str | os.PathLike[str], saved_as: str | None) -> tuple[str, list[FileEntry]]:
+        from keepsake.capture import files
+
         if saved_as is None:
             root = self._repository.local_root
             return files.checkpoint_files(self._directory, path, exclude=[root] if root is not None else [])

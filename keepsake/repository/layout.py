@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 
 SPEC_KEY = "repository.json"
 RECORDS_PREFIX = "metadata/experiments"
@@ -20,7 +20,7 @@ _ID_PREFIX = re.compile(r"[0-9a-f]{1,64}")
 
 def new_id() -> str:
     """Draw an ID: 64 lower-case hexadecimal characters from the system's random source."""
-    return secrets.token_hex(ID_LENGTH // 2)
+    return os.urandom(ID_LENGTH // 2).hex()
 
 
 def is_id(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import itertools
 import json
@@ -21,7 +20,7 @@ from keepsake.exceptions import (
     ObjectNotFound,
     ReadError,
 )
-from keepsake.repository import archive, layout
+from keepsake.repository import layout
 from keepsake.repository.records import (
     ArchiveInfo,
     CheckpointRecord,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from keepsake.capture.files import FileEntry
+    from keepsake.repository.archive import ArchivedFile
     from keepsake.storage import Storage
 
 FORMAT_VERSION = 1
@@ -285,6 +285,7 @@ class Repository:
         return found
 
     # --- archives ---------------------------------------------------------------------------------------------------
+    # The module is loaded where it is used: a listing of experiments reads no archive, and must not wait for gzip and tar.
 
     def store_archive(self, key: str, entries: Sequence[FileEntry], prefix: str) -> ArchiveInfo:
         """Pack files straight into the store and return what to announce of them in the record.
@@ -294,12 +295,16 @@ class Repository:
             entries: What goes in.
             prefix: First component of every path in the archive: the ID.
         """
+        from keepsake.repository import archive
+
         with archive.pack(entries, prefix) as stream:
             self.storage.write(key, cast("BinaryIO", stream))
             return stream.info
 
-    def list_archive(self, key: str) -> list[archive.ArchivedFile]:
+    def list_archive(self, key: str) -> list[ArchivedFile]:
         """Return what an archive holds."""
+        from keepsake.repository import archive
+
         with self._open_archive(key) as stream:
             return archive.list_files(stream)
 
@@ -310,6 +315,8 @@ class Repository:
             DoesNotExist: The archive has no such file.
             ReadError: The archive is missing, damaged or unsafe.
         """
+        from keepsake.repository import archive
+
         with self._open_archive(key) as stream:
             return archive.open_file(stream, path, where=self._where(key))
 
@@ -328,6 +335,8 @@ class Repository:
             DoesNotExist: ``only`` is not in the archive.
             ReadError: The archive is missing, damaged, unsafe, or not the one that was announced.
         """
+        from keepsake.repository import archive
+
         with self._open_archive(key) as stream:
             hashed = _Hashing(stream)
             written = archive.extract(cast("BinaryIO", io.BufferedReader(hashed)), target, only=only, where=self._where(key))
@@ -357,7 +366,9 @@ class _Hashing(io.RawIOBase):
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
         self._stream = stream
-        self._digest = hashlib.sha256()
+        from hashlib import sha256
+
+        self._digest = sha256()
 
     def readable(self) -> bool:
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,7 +69,7 @@ class DiskStorage:
 
     def write(self, key: str, body: Body) -> None:
         path = self._path(key)
-        temporary = self.root / TEMPORARY_DIRECTORY / f"{os.getpid()}-{secrets.token_hex(8)}"
+        temporary = self.root / TEMPORARY_DIRECTORY / f"{os.getpid()}-{os.urandom(8).hex()}"
         try:
             with self._errors(WriteError, "write", key):
                 _make_directories(temporary.parent)
