@@ -99,7 +99,7 @@ class _Redaction:
         if isinstance(value, list):
             return self._of_list(value, name, kind)
         hidden = _redact_value(value, kind)
-        self.count += hidden != value
+        self.count += hidden is not value and hidden != value  # NaN differs from itself
         return hidden
 
     def _of_list(self, values: list[Value], name: str, kind: _Kind | None) -> list[Value]:

@@ -6,13 +6,18 @@ A command's file is loaded when the command runs, so that none of them waits for
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from keepsake import __version__
+from keepsake.cli.options import examples, global_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMMANDS = {
     "ls": "list experiments",
@@ -22,14 +27,15 @@ COMMANDS = {
     "checkout": "copy code and weights into a directory",
     "rm": "delete experiments or checkpoints",
     "init": "say where this project's experiments live",
+    "help": "explain a command, or: environment, exit-codes, filters",
 }
 """The commands with what they do; each is the object of its own name in the module ``keepsake.cli.<name>_command``."""
 
 ALIASES = {"list": "ls", "processes": "ps", "delete": "rm"}
+"""Other names of commands, those of keepsake 0.4.2."""
 
-
-COLOR_CHOICES = ["auto", "always", "never", "true", "false"]
-"""Values of ``--color``; the last two are those of keepsake 0.4.2."""
+COMPLETION_VARIABLE = "_KEEPSAKE_COMPLETE"
+"""What click's shell completion sets."""
 
 
 class LazyGroup(click.Group):
@@ -44,16 +50,13 @@ class LazyGroup(click.Group):
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
-        command = getattr(import_module(f"keepsake.cli.{name}_command"), name)
-        assert isinstance(command, click.Command)
+        command: click.Command = getattr(import_module(f"keepsake.cli.{name}_command"), name)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name those that are spelled alike."""
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], [*COMMANDS, *ALIASES], n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise click.UsageError(f'no command "{args[0]}".{hint}', ctx)
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise unknown_command(args[0], ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -62,40 +65,67 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def unknown_command(name: str, ctx: click.Context) -> click.UsageError:
+    """Return the error for a command that does not exist, with the nearest one that does."""
+    close = difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1)
+    return click.UsageError(f'no command "{name}"{f", did you mean {close[0]}?" if close else ""}', ctx)
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes, environment variables and filters: docs/cli.md. Every command has --help with examples.",
+    epilog=examples(
+        "keepsake init",
+        'keepsake ls -f "val_loss < 0.2" -s val_loss',
+        "keepsake show 4591273",
+        "keepsake checkout 4591273 -o out/",
+        "keepsake help exit-codes",
+    ),
 )
 @click.version_option(__version__, "--version", prog_name="keepsake", message="%(prog)s %(version)s")
-@click.option(
-    "-D", "--project-directory", metavar="DIR", help="Project directory; default: where keepsake.yaml is, from here upwards."
-)
-@click.option("-v", "--verbose", is_flag=True, help="Show where errors come from.")
-@click.option("--color", type=click.Choice(COLOR_CHOICES), metavar="WHEN", help="When to use colours: auto, always, never.")
-@click.pass_context
-def cli(ctx: click.Context, /, **options: Any) -> None:
+@global_options
+def cli() -> None:
     """Version control for machine learning."""
-    ctx.ensure_object(dict).update({name: value for name, value in options.items() if value})
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
-    from keepsake.cli.errors import exit_code_of
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
-    arguments = _with_color_values(sys.argv[1:] if arguments is None else arguments)
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code; whatever goes wrong is said on standard error."""
+    from keepsake.cli import errors, terminal
+
+    if COMPLETION_VARIABLE in os.environ:
+        cli.main(prog_name="keepsake")
+    settings: dict[str, Any] = {}
+    with terminal.prepared():
+        try:
+            code = _invoke(arguments, settings)
+            sys.stdout.flush()
+        except BaseException as err:  # noqa: BLE001 - the one place where any error becomes a message and an exit code
+            return errors.exit_code_of(err, verbose=bool(settings.get("verbose")))
+    return code
+
+
+def _invoke(arguments: Sequence[str], settings: dict[str, Any]) -> int:
+    # Not click's main(): it prints lines of its own after Ctrl-C and when the reader of a pipe is gone.
+    words = _with_color_values(arguments) or ["--help"]
     try:
-        code = cli.main(arguments, prog_name="keepsake", standalone_mode=False)
-        sys.stdout.flush()
-    except BaseException as err:  # noqa: BLE001 - the one place where any error becomes a message and an exit code
-        sys.exit(exit_code_of(err, verbose="-v" in arguments or "--verbose" in arguments))
-    sys.exit(code if isinstance(code, int) else 0)
+        with cli.make_context("keepsake", words, obj=settings) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return 0
 
 
-def _with_color_values(arguments: list[str]) -> list[str]:
+def _with_color_values(arguments: Sequence[str]) -> list[str]:
     """Give a ``--color`` without a value, as keepsake 0.4.2 has it, the value that it means."""
+    from keepsake.cli.terminal import COLOR_CHOICES
+
     following = [*arguments[1:], ""]
     return [
         "--color=always" if word == "--color" and after not in COLOR_CHOICES else word
-        for word, after in zip(arguments, following, strict=True)
+        for word, after in zip(arguments, following, strict=False)
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
-from contextlib import suppress
 
 import click
 
+from keepsake.cli.terminal import print_lines
 from keepsake.exceptions import (
     AccessDenied,
     AmbiguousID,
@@ -22,9 +23,21 @@ from keepsake.exceptions import (
     UnsavedFiles,
 )
 
-FAILED, USAGE, NOT_FOUND, REFUSED, NO_REPOSITORY, NEEDS_ANSWER, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+DONE, FAILED, USAGE, NOT_FOUND, REFUSED, NO_REPOSITORY, NEEDS_ANSWER, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
-EXIT_CODES: tuple[tuple[type[KeepsakeError], int], ...] = (
+EXIT_CODES = {
+    DONE: "done; also for an empty list",
+    FAILED: "failed; with diff --exit-code: something differs",
+    USAGE: "bad option, bad filter, or a name that no experiment has",
+    NOT_FOUND: "no experiment or checkpoint has that ID, or several have",
+    REFUSED: "the store refused access",
+    NO_REPOSITORY: "no repository here, or one that cannot be read",
+    NEEDS_ANSWER: "needs an answer, was answered with no, or would lose files",
+    INTERRUPTED: "interrupted with Ctrl-C",
+}
+"""What each exit code means."""
+
+_CODES: tuple[tuple[type[KeepsakeError], int], ...] = (
     (InvalidQuery, USAGE),
     (DoesNotExist, NOT_FOUND),
     (AmbiguousID, NOT_FOUND),
@@ -35,7 +48,7 @@ EXIT_CODES: tuple[tuple[type[KeepsakeError], int], ...] = (
     (UnsavedFiles, NEEDS_ANSWER),
     (NotConfirmed, NEEDS_ANSWER),
 )
-"""The code of each kind of error; what is not listed exits with 1."""
+"""The code of each kind of error; what is not listed exits with `FAILED`."""
 
 
 def exit_code_of(err: BaseException, *, verbose: bool) -> int:
@@ -48,34 +61,27 @@ def exit_code_of(err: BaseException, *, verbose: bool) -> int:
     if isinstance(err, BrokenPipeError):
         # The reader, such as head, has had enough. What is still in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return DONE
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
     if isinstance(err, KeyboardInterrupt | click.exceptions.Abort):
-        _print("interrupted")
+        # The terminal has just shown ^C, and perhaps a question.
+        print_lines(*([""] if sys.stderr.isatty() else []), "interrupted")
         return INTERRUPTED
     if verbose or os.environ.get("KEEPSAKE_DEBUG") == "1":
-        traceback.print_exception(err)
-    if isinstance(err, SystemExit):
-        return err.code if isinstance(err.code, int) else FAILED
+        print_lines(*"".join(traceback.format_exception(err)).rstrip().split("\n"))
     if isinstance(err, click.ClickException):
         return _usage_error(err)
     if isinstance(err, KeepsakeError):
-        _print(f"error: {err.message}", *err.facts, *([f"hint: {err.hint}"] if err.hint else []))
-        return next((code for kind, code in EXIT_CODES if isinstance(err, kind)), FAILED)
-    _print(f"error: {type(err).__name__}: {err}", "hint: run it again with -v to see where this comes from")
+        print_lines(f"error: {err.message}", *err.facts, *([f"hint: {err.hint}"] if err.hint else []))
+        return next((code for kind, code in _CODES if isinstance(err, kind)), FAILED)
+    print_lines(f"error: {type(err).__name__}: {err}", "hint: run it again with -v to see where this comes from")
     return FAILED
 
 
 def _usage_error(err: click.ClickException) -> int:
     message = err.format_message()
-    hint = []
+    print_lines(f"error: {message[:1].lower()}{message[1:].rstrip('.')}")
     if isinstance(err, click.UsageError) and err.ctx is not None:
-        hint = [f"hint: {err.ctx.command_path} --help"]
-    _print(f"error: {message[:1].lower()}{message[1:].rstrip('.')}", *hint)
+        print_lines(f"hint: {err.ctx.command_path} --help")
     return err.exit_code
-
-
-def _print(*lines: str) -> None:
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
-    for line in lines:
-        click.echo(line, err=True)

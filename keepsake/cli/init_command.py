@@ -2,58 +2,82 @@
 
 from __future__ import annotations
 
-import sys
+import json
+import os
 from pathlib import Path
 
 import click
 
-from keepsake.cli.options import common_options, examples, yes_option
+from keepsake.cli.options import examples, global_options, options, yes_option
 from keepsake.exceptions import UnsavedFiles
 
 DEFAULT_REPOSITORY = "file://.keepsake"
 
 
 @click.command(
-    epilog=examples("keepsake init", "keepsake init --repository file:///mnt/lab/runs", "keepsake init --yes     (no questions)")
+    epilog=examples(
+        "keepsake init",
+        "keepsake init --yes                          # no questions",
+        "keepsake init --repository file:///mnt/lab/runs",
+    )
 )
-@click.option("-f", "--force", is_flag=True, help="Replace a keepsake.yaml that is there.")
-@yes_option
-@common_options
+@options(
+    click.option("-R", "--repository", metavar="URL", help=f"Where experiments are to live; default: {DEFAULT_REPOSITORY}."),
+    click.option("-f", "--force", is_flag=True, help="Replace a keepsake.yaml that is there."),
+    yes_option,
+    global_options,
+)
 @click.pass_context
 def init(ctx: click.Context, repository: str | None, force: bool, yes: bool) -> None:
-    """Say where the experiments of this directory live: write keepsake.yaml."""
+    """Say where the experiments of this directory live: write keepsake.yaml.
+
+    Asks where, and whether to keep that out of Git, if a person sits at the terminal.
+    """
     from keepsake.cli import terminal
+    from keepsake.config import CONFIG_FILE_NAMES, shown_path
     from keepsake.project import Project
 
-    directory = Path(ctx.ensure_object(dict).get("project_directory") or ".").absolute()
-    config = directory / "keepsake.yaml"
-    if config.exists() and not force:
-        raise UnsavedFiles(f"{config} is there already", hint="change it by hand, or replace it with --force")
-    asks = not yes and sys.stdin.isatty()
-    if repository is None:
-        answer = terminal.ask(f"Where should experiments live? [{DEFAULT_REPOSITORY}] ", flag="--repository") if asks else ""
-        repository = answer or DEFAULT_REPOSITORY
+    directory = _directory(ctx)
+    present = next((directory / name for name in CONFIG_FILE_NAMES if (directory / name).exists()), None)
+    if present is not None and not force:
+        raise UnsavedFiles(f"{shown_path(present)} is there already", hint="change it by hand, or replace it with -f/--force")
+    asks = not yes and terminal.can_ask()
+    if repository is None and asks:
+        repository = terminal.ask(f"Where should experiments live? [{DEFAULT_REPOSITORY}]", flag="--repository")
+    repository = repository or DEFAULT_REPOSITORY
     # An address that nobody understands must fail here and not in the first training.
     Project(repository=repository, directory=directory).repository_at_hand().check()
-    config.write_text(f'repository: "{repository}"\n', encoding="utf-8")
-    click.echo(f"Wrote {config}: experiments will live in {repository}.", err=True)
-    ignored = _ignored_name(repository)
-    wanted = yes or (asks and terminal.confirm(f"Keep {ignored} out of Git?", flag="--yes")) if ignored else False
-    if ignored and wanted and (directory / ".git").exists():
-        _add_to_gitignore(directory / ".gitignore", ignored)
-    click.echo('Next: call keepsake.init(path=".") at the start of your training, or add a callback to your trainer.', err=True)
+    config = directory / CONFIG_FILE_NAMES[0]
+    # JSON's quoted text is YAML's as well, whatever characters the address has.
+    config.write_text(f"repository: {json.dumps(repository, ensure_ascii=False)}\n", encoding="utf-8")
+    terminal.print_lines(f"Wrote {shown_path(config)}: experiments will live in {repository}.")
+    ignored = _to_be_ignored(directory, repository)
+    if ignored is not None and (yes or (asks and terminal.confirm(f"Add {ignored} to .gitignore?", flag="-y/--yes"))):
+        _append(directory / ".gitignore", ignored)
+        terminal.print_lines(f"Added {ignored} to {shown_path(directory / '.gitignore')}.")
+    terminal.print_lines('Next: call keepsake.init(path=".") at the start of your training, or add a callback to your trainer.')
 
 
-def _ignored_name(repository: str) -> str | None:
-    """Return what .gitignore should say for a repository inside the project, or None."""
+def _directory(ctx: click.Context) -> Path:
+    from keepsake.config import find_directory
+
+    named = ctx.ensure_object(dict).get("project_directory") or os.environ.get("KEEPSAKE_DIRECTORY")
+    # Not the nearest one with a keepsake.yaml: this command makes a new one.
+    return find_directory(named) if named else Path.cwd()
+
+
+def _to_be_ignored(directory: Path, repository: str) -> str | None:
+    """Return the line that .gitignore lacks for a repository inside a Git working tree, or None."""
     location = Path(repository.removeprefix("file://"))
-    if "://" in repository.removeprefix("file://") or location.is_absolute() or ".." in location.parts:
+    is_inside = location.parts and "://" not in repository.removeprefix("file://") and not location.is_absolute()
+    if not is_inside or ".." in location.parts or not any((one / ".git").exists() for one in (directory, *directory.parents)):
         return None
-    return f"{location.as_posix()}/"
+    line = f"{location.as_posix()}/"
+    file = directory / ".gitignore"
+    return None if file.exists() and line in file.read_text(encoding="utf-8").split() else line
 
 
-def _add_to_gitignore(file: Path, name: str) -> None:
+def _append(file: Path, line: str) -> None:
     content = file.read_text(encoding="utf-8") if file.exists() else ""
-    if name not in content.splitlines():
-        file.write_text(f"{content}{'' if not content or content.endswith(chr(10)) else chr(10)}{name}\n", encoding="utf-8")
-        click.echo(f"Added {name} to {file.name}.", err=True)
+    separator = "" if not content or content.endswith("\n") else "\n"
+    file.write_text(f"{content}{separator}{line}\n", encoding="utf-8")

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
-from keepsake.display.details import status_line
 from keepsake.repository.records import encode_value, format_time
 
 if TYPE_CHECKING:
     from keepsake.query.compare import Comparison, Pair, Side
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
+
+
+_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What JSON allows in a text although terminals obey it; its escapes mean the same to whoever reads the JSON."""
+
+
+def dumps(value: object) -> str:
+    """Return the text of a JSON document: no bare NaN, which other programs refuse, and nothing that steers a terminal."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def listed(record: ExperimentRecord) -> dict[str, Any]:
@@ -58,7 +69,7 @@ def compared(comparison: Comparison) -> dict[str, Any]:
             pair.name: {**_pair(pair), "goal": pair.goal, "delta": pair.delta, "better": pair.better}
             for pair in comparison.metrics
         },
-        "packages": {pair.name: _pair(pair) for pair in comparison.packages},
+        "environment": {pair.name: _pair(pair) for pair in comparison.environment},
     }
 
 
@@ -67,10 +78,12 @@ def _checkpoint(checkpoint: CheckpointRecord | None) -> dict[str, Any] | None:
 
 
 def _status(record: ExperimentRecord) -> dict[str, Any]:
+    last_heartbeat = record.status.last_heartbeat
     duration = (record.ended - record.created).total_seconds() if record.ended is not None else None
     return {
         "status": record.status.word,
-        "status_reason": status_line(record),
+        "status_reason": record.status.reason,
+        "last_heartbeat": format_time(last_heartbeat) if last_heartbeat is not None else None,
         "error": record.error,
         "ended": format_time(record.ended) if record.ended is not None else None,
         "duration_s": duration,

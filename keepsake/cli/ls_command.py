@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from keepsake.cli.options import common_options, examples, json_option, project_of, style_of
+from keepsake.cli.options import (
+    common_options,
+    examples,
+    json_option,
+    options,
+    project_of,
+    records_of,
+    short_length_among,
+    view_of,
+)
+from keepsake.exceptions import RepositoryConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from keepsake.display.experiments import ExperimentTable
+    from keepsake.project import Project
     from keepsake.query.filters import Filter
     from keepsake.repository.records import ExperimentRecord
 
-
-def list_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that ``ls`` and ``ps`` share."""
-    for option in (
-        click.option(
-            "-f", "--filter", "filters", multiple=True, metavar="EXPR", help='Only those where "name op value"; repeat for AND.'
-        ),
-        click.option(
-            "-s", "--sort", "sort_key", default="created", metavar="KEY", help="Sort by a name; -KEY or KEY-desc reverses."
-        ),
-        click.option("--all", "every", is_flag=True, help="Show all params and metrics, not only those that differ."),
-        json_option,
-        click.option("-q", "--quiet", is_flag=True, help="Print IDs only."),
-    ):
-        function = option(function)
-    return common_options(function)
+list_options = options(
+    click.option(
+        "-f", "--filter", "filters", multiple=True, metavar="EXPR", help='Only those where "name op value"; repeat for AND.'
+    ),
+    click.option("-s", "--sort", "sort_key", default="created", metavar="KEY", help="Sort by a name; -KEY or KEY-desc reverses."),
+    click.option("--all", "every", is_flag=True, help="Show all params and metrics, not only those that differ."),
+    json_option,
+    click.option("-q", "--quiet", is_flag=True, help="Print IDs only."),
+    common_options,
+)
+"""Options of ``ls`` and ``ps``."""
 
 
 @click.command(
@@ -47,7 +53,8 @@ def list_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def ls(ctx: click.Context, /, repository: str | None, **options: Any) -> None:
     """List experiments, oldest first.
 
-    Params are shown where they differ. The primary metric is that of the best checkpoint; * marks the best of the listed ones.
+    Params and metrics are shown where they differ. Metrics are those of the best checkpoint; * marks the best of the listed
+    experiments. keepsake help filters explains -f and -s.
     """
     list_experiments(ctx, repository, **options)
 
@@ -75,74 +82,62 @@ def list_experiments(
         quiet: Whether to print IDs only.
         running: Whether to show running experiments only, with the columns that matter there.
     """
+    from keepsake.display.experiments import ExperimentTable
     from keepsake.query import filters as query
 
     project = project_of(ctx, repository)
     conditions = [query.parse_filter(text) for text in filters]
-    everything = [experiment.record for experiment in project.experiments.list()]
-    selected = query.sort(query.select(everything, conditions), sort_key)
+    everything = records_of(project)
+    if not everything and repository is not None:
+        _require_repository(project)
+    selected = query.select(query.sort(everything, sort_key), conditions)
     if running:
         selected = [record for record in selected if record.status.word == "running"]
     if as_json:
-        from keepsake.cli.json_output import listed
+        from keepsake.cli import json_output
 
-        click.echo(json.dumps([listed(record) for record in selected], indent=2, ensure_ascii=False, allow_nan=False))
+        click.echo(json_output.dumps([json_output.listed(record) for record in selected]))
     elif quiet:
         for record in selected:
             click.echo(record.id)
     elif selected:
-        _print_table(ctx, selected, everything, [condition.name for condition in conditions] + [sort_key], every, running)
+        mentioned = [condition.name for condition in conditions] + [query.sort_name(sort_key, everything)[0]]
+        view = view_of(ctx, everything, every=every)
+        _print_table(ExperimentTable(selected, view, mentioned=mentioned, running=running))
     else:
-        click.echo(_nothing(everything, conditions, project.repository_url, running), err=True)
+        click.echo(_why_empty(everything, conditions, project, running=running), err=True)
 
 
-def _print_table(
-    ctx: click.Context,
-    selected: list[ExperimentRecord],
-    everything: list[ExperimentRecord],
-    mentioned: list[str],
-    every: bool,
-    running: bool,
-) -> None:
+def _require_repository(project: Project) -> None:
+    """Tell a repository that is still empty from a mistake in an address that was typed."""
+    repository = project.repository_at_hand()
+    if not repository.exists():
+        raise RepositoryConfigurationError(
+            f"no repository at {repository.label}", hint="look for a slip in the address; the first keepsake.init() makes it"
+        )
+
+
+def _print_table(table: ExperimentTable) -> None:
     from keepsake.cli import terminal
-    from keepsake.display.experiments import Layout, experiment_table, footer, short_length
-    from keepsake.repository.records import utc_now
 
-    layout = Layout(width=terminal.columns(), now=utc_now(), every=every, running=running)
-    mentioned = [name.removeprefix("-").removesuffix("-desc") for name in mentioned]
-    ids = [id for record in everything for id in (record.id, *(checkpoint.id for checkpoint in record.checkpoints))]
-    table = experiment_table(selected, layout, mentioned=mentioned, short=short_length(ids), style=style_of(ctx))
-    for line in table:
+    for line in table.lines():
         click.echo(line, color=True)
     if terminal.is_terminal():
-        click.echo(err=True)
-        for line in footer(selected, layout, mentioned):
-            click.echo(line, err=True)
+        terminal.print_lines("", *table.footer())
 
 
-def _nothing(everything: list[ExperimentRecord], conditions: list[Filter], repository: str, running: bool) -> str:
-    """Say why the list is empty."""
-    if not everything:
-        return f"No experiments in {repository} yet."
-    if not conditions:
-        return f"No experiments are running (of {len(everything)} in {repository})." if running else "No experiments."
-    said = " and ".join(condition.text for condition in conditions)
-    return f"No {'running ' if running else ''}experiments match {said}{_nearest(everything, conditions)}."
-
-
-def _nearest(everything: list[ExperimentRecord], conditions: list[Filter]) -> str:
-    """Say how near the best experiment comes to a numeric condition."""
+def _why_empty(everything: list[ExperimentRecord], conditions: list[Filter], project: Project, *, running: bool) -> str:
     from keepsake.display import text
-    from keepsake.query.filters import value_of
-    from keepsake.repository.records import is_comparable
+    from keepsake.query.filters import nearest
 
-    if len(conditions) != 1 or conditions[0].operator.strip("=") not in ("<", ">"):
-        return ""
-    [condition] = conditions
-    values = [(value_of(record, condition.name), record) for record in everything]
-    numbers = [(value, record) for value, record in values if is_comparable(value)]
-    if not numbers:
-        return ""
-    pick = min if condition.operator.startswith("<") else max
-    value, record = pick(numbers, key=lambda pair: pair[0])
-    return f" (best is {text.number(value)}, {record.id[:7]})"
+    where = text.safe(project.repository_at_hand().label)
+    if not everything:
+        return f"No experiments in {where} yet."
+    if not conditions:
+        return f"No experiments are running ({text.plural(len(everything), 'experiment')} in {where})."
+    said = f"No {'running ' if running else ''}experiments match {' and '.join(text.safe(one.text) for one in conditions)}"
+    near = nearest(everything, conditions[0]) if len(conditions) == 1 and not running else None
+    if near is None:
+        return f"{said}."
+    kind, value, record = near
+    return f"{said} ({kind} is {text.number(value)}, {record.id[: short_length_among(everything)]})."

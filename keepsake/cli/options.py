@@ -2,52 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from keepsake.cli import COLOR_CHOICES
+from keepsake.cli.terminal import COLOR_CHOICES
 
 if TYPE_CHECKING:
-    from keepsake.display.tables import Style
+    from keepsake.display.tables import View
     from keepsake.project import Project
+    from keepsake.repository.records import ExperimentRecord
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def common_options(function: F) -> F:
-    """Add the options that every command has; those of the whole program may stand before or after the command's name."""
-    for option in (
-        click.option(
-            "-R", "--repository", metavar="URL", help="Repository, such as file:///data/runs; default: what keepsake.yaml says."
-        ),
-        click.option(
-            "-D", "--project-directory", metavar="DIR", expose_value=False, callback=_remember, help="Project directory."
-        ),
-        click.option(
-            "-v", "--verbose", is_flag=True, expose_value=False, callback=_remember, help="Show where errors come from."
-        ),
-        click.option(
-            "--color",
-            type=click.Choice(COLOR_CHOICES),
-            metavar="WHEN",
-            expose_value=False,
-            callback=_remember,
-            help="When to use colours: auto, always, never.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-yes_option = click.option("-y", "--yes", is_flag=True, help="Answer yes to the question.")
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
     if value:
         ctx.ensure_object(dict)[param.name] = value
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Add several options to a command, in the order in which its help text is to list them."""
+
+    def add(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return add
+
+
+global_options = options(
+    click.option(
+        "-D",
+        "--project-directory",
+        metavar="DIR",
+        expose_value=False,
+        callback=_remember,
+        help="Project directory; default: $KEEPSAKE_DIRECTORY, else where keepsake.yaml is, from here upwards.",
+    ),
+    click.option(
+        "--color",
+        type=click.Choice(COLOR_CHOICES),
+        metavar="WHEN",
+        expose_value=False,
+        callback=_remember,
+        help="When to use colours: auto, always or never.",
+    ),
+    click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_remember, help="Show where an error comes from."),
+)
+"""Options that may stand before the command as well as after it."""
+
+common_options = options(
+    click.option(
+        "-R",
+        "--repository",
+        metavar="URL",
+        help="Repository, such as file:///data/runs; default: $KEEPSAKE_REPOSITORY, else what keepsake.yaml says.",
+    ),
+    global_options,
+)
+"""Options of every command that looks at a repository."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Answer yes to every question.")
 
 
 def project_of(ctx: click.Context, repository: str | None) -> Project:
@@ -57,11 +76,40 @@ def project_of(ctx: click.Context, repository: str | None) -> Project:
     return Project(repository=repository, directory=ctx.ensure_object(dict).get("project_directory"))
 
 
-def style_of(ctx: click.Context) -> Style:
-    """Return how the options want texts to be coloured."""
-    from keepsake.cli import terminal
+def records_of(project: Project) -> list[ExperimentRecord]:
+    """Return the records of all experiments, oldest first."""
+    return [experiment.record for experiment in project.experiments.list()]
 
-    return terminal.style(ctx.ensure_object(dict).get("color"))
+
+def view_of(ctx: click.Context, records: Iterable[ExperimentRecord], *, every: bool = False) -> View:
+    """Return how the options and the terminal want a page to look.
+
+    Args:
+        ctx: The command's context.
+        records: All experiments of the repository: a short ID must tell them apart.
+        every: Whether to show what is left out otherwise.
+    """
+    from keepsake.cli import terminal
+    from keepsake.display.tables import View
+    from keepsake.repository.records import utc_now
+
+    return View(
+        now=utc_now(),
+        width=terminal.columns(),
+        every=every,
+        short=short_length_among(records),
+        style=terminal.style(ctx.ensure_object(dict).get("color")),
+    )
+
+
+def short_length_among(records: Iterable[ExperimentRecord]) -> int:
+    """Return how many characters of an ID tell all of these experiments and their checkpoints apart."""
+    from keepsake.display.tables import short_length
+
+    ids: list[str] = []
+    for record in records:
+        ids += [record.id, *(checkpoint.id for checkpoint in record.checkpoints)]
+    return short_length(ids)
 
 
 def examples(*lines: str) -> str:

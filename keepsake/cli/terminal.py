@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import shutil
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +15,51 @@ import click
 from keepsake.exceptions import NotConfirmed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from keepsake.display.tables import Style
+
+COLOR_CHOICES = ("auto", "always", "never", "true", "false")
+"""Values of ``--color``; the last two are those of keepsake 0.4.2."""
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Make the standard streams and the log fit for a command line while a command runs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character must not end the command.
+            stream.reconfigure(errors="backslashreplace")
+    handler = _Notices()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+class _Notices(logging.Handler):
+    """Prints log records as lines of a command line, such as ``warning: …``; the same line once only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = self.format(record)
+        if said in self._said:
+            return
+        self._said.add(said)
+        first, *rest = said.split("\n")
+        print_lines(first if record.levelno == logging.INFO else f"{record.levelname.lower()}: {first}", *rest)
+
+
+def print_lines(*lines: str) -> None:
+    """Print lines for people on standard error, without what could steer the terminal."""
+    from keepsake.display.text import safe
+
+    for line in lines:
+        click.echo(safe(line), err=True)
 
 
 def is_terminal() -> bool:
@@ -25,11 +72,14 @@ def columns() -> int | None:
     return shutil.get_terminal_size().columns if is_terminal() else None
 
 
+# --- colours ----------------------------------------------------------------------------------------------------------
+
+
 def style(color: str | None) -> Style:
     """Return how to colour.
 
     Args:
-        color: What ``--color`` says: ``auto``, ``always`` or ``never``; ``true`` and ``false`` as in keepsake 0.4.2.
+        color: What ``--color`` says: one of `COLOR_CHOICES`, or None where it is not given.
     """
     return _coloured if _wants_color(color) else _uncoloured
 
@@ -39,9 +89,13 @@ def _wants_color(color: str | None) -> bool:
         return True
     if color in ("never", "false"):
         return False
-    if os.environ.get("FORCE_COLOR") or os.environ.get("CLICOLOR_FORCE"):
+    if _is_set("FORCE_COLOR") or _is_set("CLICOLOR_FORCE"):
         return True
     return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() not in ("", "0", "false", "no")
 
 
 def _coloured(text: str, name: str) -> str:
@@ -54,6 +108,14 @@ def _uncoloured(text: str, name: str) -> str:
     return text
 
 
+# --- questions --------------------------------------------------------------------------------------------------------
+
+
+def can_ask() -> bool:
+    """Tell whether a person sits at the keyboard."""
+    return sys.stdin is not None and sys.stdin.isatty() and not _forbidden()
+
+
 def confirm(question: str, *, flag: str) -> bool:
     """Ask on standard error and read one line; anything but yes is no. A pipe may answer.
 
@@ -62,23 +124,28 @@ def confirm(question: str, *, flag: str) -> bool:
         flag: The flag that answers it, named where nobody can be asked.
 
     Raises:
-        NotConfirmed: Standard input is at its end, or this is a CI job.
+        NotConfirmed: Nobody can be asked: standard input is at its end, or this is a CI job.
     """
-    if os.environ.get("CI") or os.environ.get("KEEPSAKE_NO_PROMPT"):
-        raise NotConfirmed(f"{question} Nobody can be asked here", hint=f"answer with {flag}")
-    answer = ask(f"{question} [y/N] ", flag=flag)
-    return answer.lower() in ("y", "yes")
+    return ask(f"{question} [y/N]", flag=flag).lower() in ("y", "yes")
 
 
-def ask(prompt: str, *, flag: str) -> str:
-    """Print a prompt on standard error and return the line that is typed.
+def ask(question: str, *, flag: str) -> str:
+    """Print a question on standard error and return the line that is typed, or sent by a pipe.
 
     Raises:
-        NotConfirmed: Standard input is at its end.
+        NotConfirmed: Nobody can be asked: standard input is at its end, or this is a CI job.
     """
-    click.echo(prompt, err=True, nl=False)
+    forbidden = _forbidden()
+    if forbidden:
+        raise NotConfirmed(f'cannot ask "{question}": {forbidden} is set', hint=f"answer with {flag}")
+    click.echo(f"{question} ", err=True, nl=False)
     line = sys.stdin.readline() if sys.stdin is not None else ""
     if not line:
         click.echo(err=True)
         raise NotConfirmed("no answer: standard input is at its end", hint=f"answer with {flag}")
     return line.strip()
+
+
+def _forbidden() -> str:
+    """Return the variable that says that nobody is there, if one does."""
+    return next((name for name in ("CI", "KEEPSAKE_NO_PROMPT") if _is_set(name)), "")

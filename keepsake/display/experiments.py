@@ -2,206 +2,190 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+import math
 from typing import TYPE_CHECKING, Any
 
 from keepsake.display import text
-from keepsake.display.tables import Column, Style, fitting, lines, plain
-from keepsake.repository.layout import SHORT_ID_LENGTH
+from keepsake.display.tables import STATUS_STYLES, Column, View, fitting, lines
 from keepsake.repository.records import is_comparable
 from keepsake.values import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord, PrimaryMetric
 
-STATUS_STYLES = {"running": "cyan", "stopped": "", "failed": "red"}
-
-ALWAYS, PARAM, METRIC, LATEST, LATE_PARAM, USER, HOST, SAME_LATEST = 0, 1, 2, 3, 4, 5, 6, 7
-"""What is dropped where a terminal is too narrow: the highest first."""
+MENTIONED, BEST, PARAM, LATEST, METRIC, LATE_PARAM, USER, HOST, SAME_LATEST = range(1, 10)
+"""Which columns are shown where a terminal is too narrow for all: those with the lowest rank."""
 
 PARAMS_KEPT_LONGEST = 3
+SAME_PARAMS_SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How the table is to look.
-
-    Args:
-        width: Terminal columns; None for a pipe or a file, which gets everything uncut and times in ISO 8601.
-        now: The present moment, which ages are counted to.
-        every: Whether columns that are equal in all experiments are shown too.
-        running: Whether it is the table of running experiments, with what matters there.
-    """
-
-    width: int | None
-    now: datetime
-    every: bool = False
-    running: bool = False
-
-
-def experiment_table(
-    records: Sequence[ExperimentRecord],
-    layout: Layout,
-    *,
-    mentioned: Sequence[str] = (),
-    short: int = SHORT_ID_LENGTH,
-    style: Style = plain,
-) -> list[str]:
-    """Return the table as lines of text, one experiment a line.
+class ExperimentTable:
+    """Experiments as a table, one a line.
 
     Args:
         records: The experiments, in the order of the rows.
-        layout: How it is to look.
+        view: How it is to look; ``every`` shows columns that are equal in all experiments too.
         mentioned: Names of params and metrics that are shown in any case: those that were filtered or sorted by.
-        short: Length of a short ID, see `short_length`.
-        style: How to colour.
+        running: Whether it is the table of running experiments, with what matters there.
     """
-    columns = fitting(_columns(records, layout, mentioned, short), layout.width)
-    return lines(columns, style)
 
+    def __init__(
+        self, records: Sequence[ExperimentRecord], view: View, *, mentioned: Sequence[str] = (), running: bool = False
+    ) -> None:
+        self._records = records
+        self._view = view
+        self._mentioned = mentioned
+        self._shared_metric = _shared_metric(records)
+        self._best = _best_record(records, self._shared_metric)
+        self._columns = self._all_columns(running)
+        self._shown = fitting(self._columns, view.width)
 
-def footer(records: Sequence[ExperimentRecord], layout: Layout, mentioned: Sequence[str] = ()) -> list[str]:
-    """Return what is said below the table: how many there are, which is best, what is equal in all, what did not fit."""
-    running = sum(record.status.word == "running" for record in records)
-    said = f"{text.plural(len(records), 'experiment')}{f', {running} running' if running else ''}."
-    metric = _shared_metric(records)
-    best = _best_record(records, metric)
-    if metric is not None and best is not None:
-        checkpoint = best.best()
-        assert checkpoint is not None
-        said += f" Best {text.safe(metric.name)} {text.number(checkpoint.metrics[metric.name])} ({best.id[:SHORT_ID_LENGTH]})"
-    said_lines = [said]
-    if not layout.every and len(records) > 1:
-        same = {name: values[0] for name, values in _param_values(records).items() if not _differs(values)}
-        if same:
-            shown = [f"{text.safe(name)}={text.cut(text.cell(value))}" for name, value in list(same.items())[:5]]
-            more = f" … {len(same) - 5} more (--all)" if len(same) > 5 else ""
-            said_lines.append(f"Same in all: {' '.join(shown)}{more}")
-    every_column = _columns(records, layout, mentioned, SHORT_ID_LENGTH)
-    kept = fitting(every_column, layout.width)
-    hidden = [column.heading.lower() for column in every_column if column not in kept]
-    if hidden:
-        said_lines.append(
-            f"{text.plural(len(hidden), 'column')} hidden: {', '.join(hidden)}  (a wider terminal or a pipe shows all)"
+    def lines(self) -> list[str]:
+        """Return headings and rows."""
+        return lines(self._shown, self._view.style)
+
+    def footer(self) -> list[str]:
+        """Return what is said below: how many there are, which is best, what is equal in all, what did not fit."""
+        return [line for line in (self._counts(), self._same_in_all(), self._hidden()) if line]
+
+    # --- columns ----------------------------------------------------------------------------------------------------
+
+    def _all_columns(self, running: bool) -> list[Column]:
+        statuses = [str(record.status.word) for record in self._records]
+        return [
+            Column("EXPERIMENT", [record.id[: self._view.short] for record in self._records], styles=["bold"] * len(statuses)),
+            Column("STARTED", [self._started(record) for record in self._records]),
+            Column("STATUS", statuses, styles=[STATUS_STYLES[word] for word in statuses]),
+            *(self._running_columns() if running else self._place_columns()),
+            *self._param_columns(),
+            *self._metric_columns(),
+            *self._checkpoint_columns(),
+        ]
+
+    def _started(self, record: ExperimentRecord) -> str:
+        return text.iso(record.created) if self._view.width is None else f"{self._age_of(record)} ago"
+
+    def _age_of(self, record: ExperimentRecord) -> str:
+        return text.age((self._view.now - record.created).total_seconds())
+
+    def _running_columns(self) -> list[Column]:
+        beats = [record.heartbeat.age_s if record.heartbeat is not None else None for record in self._records]
+        elapsed = [text.span((self._view.now - record.created).total_seconds()) for record in self._records]
+        return [
+            Column("ELAPSED", elapsed, (MENTIONED, 0)),
+            Column("LAST", ["-" if beat is None else f"{text.age(beat)} ago" for beat in beats], (MENTIONED, 1)),
+            Column("HOST", [self._text(record.host) for record in self._records], (MENTIONED, 2)),
+        ]
+
+    def _place_columns(self) -> list[Column]:
+        hosts, users = [record.host for record in self._records], [record.user for record in self._records]
+        return [
+            Column(heading, [self._text(place) for place in places], (rank, 0))
+            for heading, places, rank in (("HOST", hosts, HOST), ("USER", users, USER))
+            if self._is_shown(heading.lower(), places)
+        ]
+
+    def _param_columns(self) -> list[Column]:
+        values = _param_values(self._records)
+        chosen = [name for name in values if self._is_shown(name, values[name])]
+        # Few distinct values tell most: they group the experiments. Where all differ (a seed, a name) and what is long come last.
+        ranked = sorted(
+            chosen,
+            key=lambda name: (
+                any(isinstance(value, list | dict) for value in values[name]),
+                1 < len(values[name]) == len(set(map(repr, values[name]))) > 2,
+            ),
         )
-    return said_lines
+        columns = []
+        for name in chosen:
+            rank = ranked.index(name)
+            level = MENTIONED if name in self._mentioned else PARAM if rank < PARAMS_KEPT_LONGEST else LATE_PARAM
+            cells = ["-" if value is _NOTHING else self._cut(text.cell(value)) for value in values[name]]
+            styles = ["red" if _is_nonfinite(value) else "" for value in values[name]]
+            columns.append(Column(self._heading(name), cells, (level, rank), styles))
+        return columns
 
+    def _metric_columns(self) -> list[Column]:
+        primary = list(dict.fromkeys(m.name for record in self._records if (m := record.primary_metric) is not None))
+        shown = [record.best() or record.latest() for record in self._records]
+        names = dict.fromkeys(
+            [*primary, *(name for checkpoint in shown if checkpoint is not None for name in checkpoint.metrics)]
+        )
+        columns = []
+        for index, name in enumerate(names):
+            values = [checkpoint.metrics.get(name, _NOTHING) if checkpoint is not None else _NOTHING for checkpoint in shown]
+            if name in primary or self._is_shown(name, values):
+                level = MENTIONED if name in self._mentioned or not index else METRIC
+                columns.append(self._metric_column(name, values, (level, index), is_primary=name in primary, latest=not primary))
+        return columns
 
-def short_length(ids: Sequence[str]) -> int:
-    """Return how many characters of an ID tell all of these apart: 7, and more only where that is not enough."""
-    length = SHORT_ID_LENGTH
-    for one, other in pairwise(sorted(ids)):
-        while one[:length] == other[:length] and length < len(one):
-            length += 1
-    return length
+    def _metric_column(self, name: str, values: list[Any], keep: tuple[int, int], *, is_primary: bool, latest: bool) -> Column:
+        present = iter(text.column([value for value in values if value is not _NOTHING]))
+        cells = ["-" if value is _NOTHING else self._cut(next(present)) for value in values]
+        styles = ["red" if _is_nonfinite(value) else "" for value in values]
+        if is_primary and self._best is not None and len(self._records) > 1:
+            row = next(index for index, record in enumerate(self._records) if record is self._best)
+            cells[row] += "*"
+            styles[row] = "bold green"
+        return Column(self._heading(name) + (" (LATEST)" if latest else ""), cells, keep, styles)
 
+    def _checkpoint_columns(self) -> list[Column]:
+        best = [self._checkpoint(record.best()) for record in self._records]
+        latest = [self._checkpoint(record.latest()) for record in self._records]
+        columns = []
+        if any(best):
+            columns.append(Column("BEST CHECKPOINT", best, (BEST, 0)))
+        if any(latest):
+            columns.append(Column("LATEST CHECKPOINT", latest, (SAME_LATEST if best == latest else LATEST, 0)))
+        return columns
 
-# --- columns --------------------------------------------------------------------------------------------------------
+    def _checkpoint(self, checkpoint: CheckpointRecord | None) -> str:
+        return f"{checkpoint.id[: self._view.short]} (step {checkpoint.step})" if checkpoint is not None else ""
 
+    def _is_shown(self, name: str, values: Sequence[Any]) -> bool:
+        return self._view.every or name in self._mentioned or _differs(values)
 
-def _columns(records: Sequence[ExperimentRecord], layout: Layout, mentioned: Sequence[str], short: int) -> list[Column]:
-    statuses = [record.status.word for record in records]
-    columns = [
-        Column("EXPERIMENT", [record.id[:short] for record in records], ALWAYS, ["bold"] * len(records)),
-        Column("STARTED", [_started(record, layout) for record in records], ALWAYS),
-        Column("STATUS", [str(word) for word in statuses], ALWAYS, [STATUS_STYLES[word] for word in statuses]),
-    ]
-    if layout.running:
-        columns += _running_columns(records, layout)
-    else:
-        columns += _where_columns(records, layout)
-    columns += _param_columns(records, layout, mentioned)
-    columns += _metric_columns(records, layout, mentioned)
-    return columns + _checkpoint_columns(records, layout, short)
+    def _heading(self, name: str) -> str:
+        return self._cut(text.safe(name.upper()))
 
+    def _text(self, recorded: str) -> str:
+        return self._cut(text.safe(recorded)) or "-"
 
-def _started(record: ExperimentRecord, layout: Layout) -> str:
-    if layout.width is None:
-        return text.iso(record.created)
-    return f"{text.age((layout.now - record.created).total_seconds())} ago"
+    def _cut(self, shown: str) -> str:
+        return shown if self._view.width is None else text.cut(shown)
 
+    # --- footer -----------------------------------------------------------------------------------------------------
 
-def _running_columns(records: Sequence[ExperimentRecord], layout: Layout) -> list[Column]:
-    lasts = [record.heartbeat.age_s if record.heartbeat is not None else None for record in records]
-    return [
-        Column("ELAPSED", [text.span((layout.now - record.created).total_seconds()) for record in records], ALWAYS),
-        Column("LAST", [text.age(last) + " ago" if last is not None else "-" for last in lasts], HOST),
-        Column("HOST", [_cell(record.host or "-", layout) for record in records], USER),
-    ]
+    def _counts(self) -> str:
+        running = sum(record.status.word == "running" for record in self._records)
+        counts = f"{text.plural(len(self._records), 'experiment')}{f', {running} running' if running else ''}."
+        checkpoint = self._best.best() if self._best is not None else None
+        if checkpoint is None or self._shared_metric is None or self._best is None:
+            return counts
+        name = self._shared_metric.name
+        return f"{counts} Best {text.safe(name)} {text.number(checkpoint.metrics[name])} ({self._best.id[: self._view.short]})"
 
+    def _same_in_all(self) -> str:
+        if self._view.every or len(self._records) < 2:
+            return ""
+        same = {name: values[0] for name, values in _param_values(self._records).items() if not _differs(values)}
+        shown = [f"{text.safe(name)}={text.cut(text.cell(value))}" for name, value in list(same.items())[:SAME_PARAMS_SHOWN]]
+        more = f" … {len(same) - SAME_PARAMS_SHOWN} more (--all)" if len(same) > SAME_PARAMS_SHOWN else ""
+        return f"Same in all: {' '.join(shown)}{more}" if shown else ""
 
-def _where_columns(records: Sequence[ExperimentRecord], layout: Layout) -> list[Column]:
-    columns = []
-    for heading, cells, keep in (
-        ("HOST", [record.host for record in records], HOST),
-        ("USER", [record.user for record in records], USER),
-    ):
-        if layout.every or len(set(cells)) > 1:
-            columns.append(Column(heading, [_cell(cell or "-", layout) for cell in cells], keep))
-    return columns
-
-
-def _param_columns(records: Sequence[ExperimentRecord], layout: Layout, mentioned: Sequence[str]) -> list[Column]:
-    values = _param_values(records)
-    chosen = [name for name, column in values.items() if layout.every or name in mentioned or _differs(column)]
-    # Few distinct values tell most: they group the experiments. All different ones (a seed, a name) come last.
-    chosen.sort(key=lambda name: (name not in mentioned, _distinct(values[name]) == len(records) > 2, _distinct(values[name])))
-    columns = []
-    for index, name in enumerate(chosen):
-        keep = ALWAYS if name in mentioned else PARAM if index < PARAMS_KEPT_LONGEST else LATE_PARAM
-        cells = ["-" if value is _NOTHING else _cell(value, layout) for value in values[name]]
-        columns.append(Column(text.safe(name).upper(), cells, keep))
-    return columns
-
-
-def _metric_columns(records: Sequence[ExperimentRecord], layout: Layout, mentioned: Sequence[str]) -> list[Column]:
-    primary = list(dict.fromkeys(m.name for record in records if (m := record.primary_metric) is not None))
-    every = dict.fromkeys(name for record in records if (shown := _shown(record)) is not None for name in shown.metrics)
-    if layout.every or not primary:
-        chosen = [*primary, *(name for name in every if name not in primary)]
-    else:
-        chosen = [*primary, *(name for name in mentioned if name in every and name not in primary)]
-    columns = []
-    for index, name in enumerate(chosen):
-        is_primary = name in primary
-        heading = text.safe(name).upper() + ("" if is_primary or primary else " (LATEST)")
-        best = _best_record(records, _shared_metric(records)) if is_primary and len(records) > 1 else None
-        cells, styles = [], []
-        for record in records:
-            shown = _shown(record)
-            value = shown.metrics.get(name, _NOTHING) if shown is not None else _NOTHING
-            cells.append(("-" if value is _NOTHING else _cell(value, layout)) + ("*" if record is best else ""))
-            styles.append("bold green" if record is best else "red" if _is_nan(value) else "")
-        columns.append(Column(heading, cells, ALWAYS if name in mentioned or (is_primary and not index) else METRIC, styles))
-    return columns
-
-
-def _checkpoint_columns(records: Sequence[ExperimentRecord], layout: Layout, short: int) -> list[Column]:
-    best = [_checkpoint_cell(record.best(), short) for record in records]
-    latest = [_checkpoint_cell(record.latest(), short) for record in records]
-    columns = []
-    if any(best):
-        columns.append(Column("BEST CHECKPOINT", best, LATEST))
-    if any(latest):
-        columns.append(Column("LATEST CHECKPOINT", latest, SAME_LATEST if best == latest else LATEST))
-    return columns
-
-
-def _checkpoint_cell(checkpoint: CheckpointRecord | None, short: int) -> str:
-    return f"{checkpoint.id[:short]} (step {checkpoint.step})" if checkpoint is not None else ""
+    def _hidden(self) -> str:
+        hidden = [column.heading.lower() for column in self._columns if column not in self._shown]
+        if not hidden:
+            return ""
+        return f"{text.plural(len(hidden), 'column')} hidden: {', '.join(hidden)}  (a wider terminal or a pipe shows all)"
 
 
 # --- values ---------------------------------------------------------------------------------------------------------
 
 _NOTHING = object()
-
-
-def _shown(record: ExperimentRecord) -> CheckpointRecord | None:
-    return record.best() or record.latest()
 
 
 def _param_values(records: Sequence[ExperimentRecord]) -> dict[str, list[Any]]:
@@ -210,20 +194,16 @@ def _param_values(records: Sequence[ExperimentRecord]) -> dict[str, list[Any]]:
 
 
 def _differs(values: Sequence[Any]) -> bool:
-    return any(value != values[0] or isinstance(value, bool) != isinstance(values[0], bool) for value in values)
+    return any(not _same(value, values[0]) for value in values)
 
 
-def _distinct(values: Sequence[Any]) -> int:
-    return len({repr(value) for value in values})
+def _same(one: Any, other: Any) -> bool:
+    both_nan = one != one and other != other
+    return both_nan or bool(one == other and isinstance(one, bool) == isinstance(other, bool))
 
 
-def _cell(value: Any, layout: Layout) -> str:
-    shown = text.cell(value)
-    return shown if layout.width is None else text.cut(shown)
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and value != value
+def _is_nonfinite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _shared_metric(records: Sequence[ExperimentRecord]) -> PrimaryMetric | None:

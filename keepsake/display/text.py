@@ -6,7 +6,10 @@ import json
 import math
 import unicodedata
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_CELL = 24
 """Longest cell of a table on a terminal; longer ones are cut in the middle."""
@@ -26,6 +29,33 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def column(values: Sequence[Any]) -> list[str]:
+    """Return the values of one column: its numbers have equally many decimals, so that they can be compared at a glance.
+
+    Example:
+        >>> column([0.148449, 1.15, 0.2, "none"])
+        ['0.1484', '1.1500', '0.2000', 'none']
+        >>> column([0.5, 1e-7])
+        ['0.5', '1e-07']
+    """
+    cells = [cell(value) for value in values]
+    numbers = [cell for cell, value in zip(cells, values, strict=True) if _is_finite_number(value)]
+    if any("e" in number for number in numbers):
+        return cells
+    decimals = max((len(number.partition(".")[2]) for number in numbers), default=0)
+    return [
+        f"{value:.{decimals}f}" if decimals and _is_finite_number(value) else cell
+        for cell, value in zip(cells, values, strict=True)
+    ]
+
+
+def _is_finite_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    # A whole number beyond these has no exact float, and a huge one none at all.
+    return abs(value) <= 2**53 if isinstance(value, int) else math.isfinite(value)
+
+
 def cell(value: Any) -> str:
     """Return any recorded value as one line that is safe on a terminal."""
     if value is None:
@@ -35,7 +65,7 @@ def cell(value: Any) -> str:
     if isinstance(value, int | float):
         return number(value)
     if isinstance(value, str):
-        return safe(value)
+        return safe(value) or '""'
     if isinstance(value, datetime):
         return iso(value)
     return safe(json.dumps(value, ensure_ascii=False))
@@ -68,10 +98,13 @@ def width(text: str) -> int:
     """
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.combining(char) or char == "\u200d" else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )
+    return sum(_char_width(char) for char in text)
+
+
+def _char_width(char: str) -> int:
+    if char == "\u200d" or unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def cut(text: str, limit: int = MAX_CELL) -> str:
@@ -149,11 +182,12 @@ def size(size_bytes: float) -> str:
         >>> [size(s) for s in (0, 999, 212_000, 101_000_000, 4_040_000_000)]
         ['0 B', '999 B', '212 kB', '101 MB', '4.04 GB']
     """
-    for unit in ("B", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.3g} {unit}" if size_bytes < 100 else f"{size_bytes:.0f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.3g} TB"
+    unit = "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size_bytes < 999.5:  # what would be rounded to 1000 belongs to the next unit
+            break
+        size_bytes, unit = size_bytes / 1000, larger
+    return f"{size_bytes:.3g} {unit}" if size_bytes < 100 else f"{size_bytes:.0f} {unit}"
 
 
 def plural(count: int, noun: str) -> str:

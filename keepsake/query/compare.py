@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from keepsake.repository.records import is_comparable
@@ -67,10 +68,11 @@ class MetricPair(Pair):
 
     @property
     def delta(self) -> float | None:
-        """The right value less the left one; None where they are not two finite numbers."""
-        if not all(is_comparable(value) and math.isfinite(value) for value in (self.left, self.right)):
+        """The right value less the left one, as a person subtracts them; None where they are not two finite numbers."""
+        if not (_is_number(self.left) and _is_number(self.right)):
             return None
-        return float(self.right - self.left)
+        # Subtracted as decimals: binary fractions would give 0.1 - 0.25 a tail such as -0.15000000000000002.
+        return float(Decimal(repr(self.right)) - Decimal(repr(self.left)))
 
     @property
     def better(self) -> bool | None:
@@ -90,8 +92,8 @@ class Comparison:
         params: Params that differ.
         params_total: Params that either side has.
         metrics: All metrics that either side has.
-        packages: Packages whose versions differ.
-        packages_total: Packages that either side has.
+        environment: Versions that differ, of Python and of packages.
+        environment_total: Packages that either side has, and Python.
     """
 
     left: Side
@@ -99,28 +101,33 @@ class Comparison:
     params: list[Pair]
     params_total: int
     metrics: list[MetricPair]
-    packages: list[Pair]
-    packages_total: int
+    environment: list[Pair]
+    environment_total: int
 
     @property
     def differs(self) -> bool:
         """Whether anything differs."""
-        return bool(self.params or self.packages or any(metric.differs for metric in self.metrics))
+        return bool(self.params or self.environment or any(metric.differs for metric in self.metrics))
 
 
 def compare(left: Side, right: Side) -> Comparison:
-    """Compare params, metrics and packages of two experiments."""
+    """Compare params, metrics and environment of two experiments."""
     params = _pairs(flatten(left.experiment.params), flatten(right.experiment.params))
-    packages = _pairs(left.experiment.python_packages, right.experiment.python_packages)
+    environment = _pairs(_environment(left), _environment(right))
     return Comparison(
         left=left,
         right=right,
         params=[pair for pair in params if pair.differs],
         params_total=len(params),
         metrics=_metrics(left, right),
-        packages=[pair for pair in packages if pair.differs],
-        packages_total=len(packages),
+        environment=[pair for pair in environment if pair.differs],
+        environment_total=len(environment),
     )
+
+
+def _environment(side: Side) -> dict[str, str]:
+    version = side.experiment.python_version
+    return ({"python": version} if version else {}) | side.experiment.python_packages
 
 
 def _pairs(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Pair]:
@@ -142,3 +149,7 @@ def _goal(name: str, primary: list[PrimaryMetric | None]) -> str | None:
     """Return the goal that the sides agree on."""
     goals = {metric.goal for metric in primary if metric is not None and metric.name == name}
     return goals.pop() if len(goals) == 1 else None
+
+
+def _is_number(value: Any) -> bool:
+    return is_comparable(value) and not isinstance(value, bool) and math.isfinite(value)

@@ -54,6 +54,9 @@ _GZIP_WRAPPER = 31
 MAX_LINKS = 40
 """How many links Linux follows before it gives up."""
 
+MAX_HEADER_BYTES = 1 << 16
+"""More than the longest path and link take in an extended header, and little enough to be read at once."""
+
 MAX_TIME = 1 << 36
 """Seconds since 1970 that `datetime` and file systems can hold: some 2,000 years."""
 
@@ -367,13 +370,16 @@ class _Unzipped:
         if position < self._position:
             raise tarfile.ReadError("an entry leads backwards")
         while self._position < position:
-            if not self.read(min(CHUNK_BYTES, position - self._position)):
+            if not self.read_content(min(CHUNK_BYTES, position - self._position)):
                 raise EOFError("it ends inside a file")
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= CHUNK_BYTES:
-            # Contents are read in pieces, so this is a header that wants to fill the memory.
+        """Read a header for `tarfile`, which would take one of any size."""
+        if not 0 <= size <= MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self.read_content(size)
+
+    def read_content(self, size: int) -> bytes:
         self.last_read = self._gzip.read(size)
         self._position += len(self.last_read)
         return self.last_read
@@ -416,6 +422,8 @@ class _Reader:
                 if member is None:
                     self._check_end()
                     break
+                if member.size < 0:
+                    raise tarfile.ReadError("a file of negative size")
             self._member, self._left = member, member.size if member.isreg() else 0
             kind = self._kind()
             name = self._name()
@@ -430,7 +438,7 @@ class _Reader:
         """Yield the content of the entry that was yielded last."""
         while self._left:
             with self._damage():
-                chunk = self._unzipped.read(min(CHUNK_BYTES, self._left))
+                chunk = self._unzipped.read_content(min(CHUNK_BYTES, self._left))
                 if not chunk:
                     raise EOFError("it ends inside a file")
             self._left -= len(chunk)
@@ -453,7 +461,7 @@ class _Reader:
         while True:
             if self._unzipped.last_read.strip(b"\0"):
                 raise tarfile.ReadError("a header that makes no sense")
-            if not self._unzipped.read(CHUNK_BYTES):
+            if not self._unzipped.read_content(CHUNK_BYTES):
                 return
 
     def _kind(self) -> Kind:

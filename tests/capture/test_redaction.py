@@ -314,3 +314,8 @@ def test_redacting_twice_changes_nothing(text: str) -> None:
 )
 def test_harmless_params_stay_as_they_are(params: dict[str, Any]) -> None:
     assert redact_params(params) == (params, 0)
+
+
+def test_nan_is_no_secret() -> None:
+    params: dict[str, object] = {"a": float("nan"), "b": [float("inf")]}
+    assert redact_params(params) == (params, 0)  # type: ignore[arg-type]

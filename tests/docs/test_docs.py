@@ -61,9 +61,7 @@ def test_commands_in_the_documents_exist(code: str) -> None:
 
 
 def test_the_readme_gives_the_two_commands_and_ci_runs_the_second() -> None:
-    commands = [
-        code.strip() for language, code in FENCE.findall((ROOT / "README.md").read_text("utf-8")) if language == "sh"
-    ]
+    commands = [code.strip() for language, code in FENCE.findall((ROOT / "README.md").read_text("utf-8")) if language == "sh"]
     demo, tests = commands[:2]
     assert demo.endswith("tox run -e demo")
     assert tests.endswith("tox run")

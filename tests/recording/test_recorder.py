@@ -120,9 +120,7 @@ def test_params_with_secrets_are_recorded_without_them(project: Project, capsys:
 # --- what goes wrong ------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_file_is_reported_and_the_metrics_are_kept(
-    experiment: Experiment, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_file_is_reported_and_the_metrics_are_kept(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     Path("model.pth").write_bytes(b"w")
     checkpoint = experiment.checkpoint("model.pt", metrics={"loss": 1})
     error = capsys.readouterr().err
@@ -195,9 +193,7 @@ def test_a_repository_that_is_gone_for_a_while_does_not_stop_the_training(
     assert stored(experiment).outcome == "finished"
 
 
-def test_an_experiment_deleted_meanwhile_is_not_created_again(
-    experiment: Experiment, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_experiment_deleted_meanwhile_is_not_created_again(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     stored(experiment).delete()
     experiment.checkpoint(metrics={"loss": 1})
     experiment.checkpoint(metrics={"loss": 2})
@@ -280,9 +276,7 @@ def test_the_code_is_saved_without_the_repository_wherever_it_lies(project: Proj
     assert not [name for name in names if "runs" in name]
 
 
-def test_code_that_cannot_be_saved_is_reported_and_training_goes_on(
-    project: Project, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_code_that_cannot_be_saved_is_reported_and_training_goes_on(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     (project.directory / ".keepsake").mkdir()
     (project.directory / ".keepsake" / "experiments").write_text("in the way")
     experiment = project.experiments.create(path=".", quiet=True)

@@ -31,7 +31,9 @@ def assert_consistent(storage: MemoryStorage) -> list[ExperimentRecord]:
         announced += [(layout.checkpoint_archive_key(checkpoint.id), checkpoint.archive) for checkpoint in record.checkpoints]
         for key, archive in announced:
             if archive is not None:
-                assert ArchiveInfo(len(content := storage.read(key)), hashlib.sha256(content).hexdigest(), archive.files) == archive
+                assert (
+                    ArchiveInfo(len(content := storage.read(key)), hashlib.sha256(content).hexdigest(), archive.files) == archive
+                )
         for checkpoint in record.checkpoints:
             assert (checkpoint.path is None) == (checkpoint.archive is None)
     return records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -25,7 +26,9 @@ from keepsake.repository.records import (
     parse_time,
 )
 
-TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=10).filter(lambda text: text not in ("[NaN]", "[+Infinity]", "[-Infinity]"))
+TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=10).filter(
+    lambda text: text not in ("[NaN]", "[+Infinity]", "[-Infinity]")
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
@@ -169,6 +172,7 @@ def test_the_keys_stand_in_the_order_of_the_original() -> None:
         json.dumps({**ORIGINAL, "checkpoints": {"a": 1}}).encode(),
         json.dumps({**ORIGINAL, "archive": {"size_bytes": 1}}).encode(),
         json.dumps({**ORIGINAL, "ended": 5}).encode(),
+        json.dumps({**ORIGINAL, "host": 5}).encode(),
         json.dumps(ORIGINAL).encode()[:-20],
     ],
     ids=lambda content: repr(content[:30]),
@@ -179,12 +183,205 @@ def test_damage_is_named_with_the_key(content: bytes) -> None:
         ExperimentRecord.from_bytes(content, key=key)
 
 
-@given(st.dictionaries(st.sampled_from(list(ORIGINAL)), st.none() | st.integers() | TEXT | st.lists(st.integers(), max_size=2)))
-def test_any_damage_is_one_kind_of_error(damage: dict[str, Any]) -> None:
+STEP = {
+    "id": "3" * 64,
+    "created": "2026-11-23T04:42:13Z",
+    "metrics": {"loss": 1},
+    "step": 1,
+    "path": "out",
+    "primary_metric": {"name": "loss", "goal": "minimize"},
+    "archive": {"size_bytes": 1, "sha256": "0" * 64, "files": 1},
+}
+OURS = ["git", "system", "pid", "ended", "outcome", "error", "heartbeat_interval_s", "resumed", "archive", "from_the_future"]
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["\ud800", "[NaN]", 10**400]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "goal", "id", "x"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*ORIGINAL, *OURS]), ANYTHING, max_size=2),
+    st.dictionaries(st.sampled_from([*STEP, "from_the_future"]), ANYTHING, max_size=2),
+)
+def test_anything_in_any_place_is_damage_or_can_be_used_and_written_again(damage: dict[str, Any], inner: dict[str, Any]) -> None:
+    raw = {**ORIGINAL, "checkpoints": [{**STEP, **inner}], **damage}
+    with contextlib.suppress(CorruptedRecord):
+        record = ExperimentRecord.from_bytes(json.dumps(raw).encode(), key="k")
+        record.best()
+        _ = record.status
+        content = record.to_bytes()
+        json.loads(content.decode(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        assert ExperimentRecord.from_bytes(content, key="k").to_bytes() == content
+
+
+def test_a_step_may_be_written_with_a_point_but_not_between_two() -> None:
+    for step, read in [(1.0, 1), (0, 0), (None, 0), (10**15, 10**15)]:
+        record = ExperimentRecord.from_json({**ORIGINAL, "checkpoints": [{**STEP, "step": step}]})
+        assert record.checkpoints[0].step == read
+    for step in (1.5, "1", True, math.inf, math.nan):
+        with pytest.raises(CorruptedRecord):
+            ExperimentRecord.from_bytes(json.dumps({**ORIGINAL, "checkpoints": [{**STEP, "step": step}]}).encode(), key="k")
+
+
+def test_a_goal_that_nobody_knows_yet_is_no_primary_metric_and_survives() -> None:
+    metric = {"name": "loss", "goal": "approach", "target": 0.5}
+    record = ExperimentRecord.from_json({**ORIGINAL, "checkpoints": [{**STEP, "primary_metric": metric}]})
+    assert record.primary_metric is None
+    assert record.best() is None
+    assert record.to_json()["checkpoints"][0]["primary_metric"] == metric
+
+
+def test_the_announcement_of_an_archive_has_three_states() -> None:
+    checkpoint = {key: value for key, value in STEP.items() if key != "archive"}
+    absent = CheckpointRecord.from_json(checkpoint)
+    pending = CheckpointRecord.from_json({**checkpoint, "archive": None})
+    stored = CheckpointRecord.from_json(STEP)
+    assert [(one.archive is not None, one.archive_pending) for one in (absent, pending, stored)] == [
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
+    assert "archive" not in absent.to_json()
+    assert pending.to_json()["archive"] is None
+    assert stored.to_json()["archive"] == STEP["archive"]
+
+
+def test_a_name_that_is_not_unicode_survives() -> None:
+    record = ExperimentRecord(
+        id="1" * 64, created=datetime(2026, 11, 23, tzinfo=UTC), path=b"caf\xe9".decode("utf-8", "surrogateescape")
+    )
+    assert ExperimentRecord.from_bytes(record.to_bytes(), key="k").path == record.path
+
+
+def full_record() -> dict[str, Any]:
+    """Return a record in which every key that we know says something."""
+    checkpoint = CheckpointRecord(
+        id="2" * 64,
+        created=datetime(2026, 11, 23, tzinfo=UTC),
+        step=3,
+        path="out",
+        metrics={"loss": 0.5, "nan": math.nan},
+        primary_metric=PrimaryMetric("loss", "minimize"),
+        archive=ArchiveInfo(5, "0" * 64, 1),
+    )
+    record = ExperimentRecord(
+        id="1" * 64,
+        created=datetime(2026, 11, 23, tzinfo=UTC),
+        params={"a": {"b": [1, None, math.inf]}},
+        config={"repository": "file://.keepsake"},
+        path=".",
+        python_packages={"click": "8"},
+        checkpoints=[checkpoint],
+        git={"commit": "abc"},
+        system={"cpus": 2},
+        pid=1,
+        ended=datetime(2026, 11, 24, tzinfo=UTC),
+        outcome="failed",
+        error="ValueError: x",
+        heartbeat_interval_s=10.0,
+        resumed=[datetime(2026, 11, 23, 1, tzinfo=UTC)],
+        archive=ArchiveInfo(5, "0" * 64, 1),
+    )
+    parsed: dict[str, Any] = json.loads(record.to_bytes())
+    return parsed
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Return the way to every value in some JSON."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in items for place in places(item, (*path, key)))]
+
+
+def replaced(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
+    if not path:
+        return new
+    changed = dict(value) if isinstance(value, dict) else list(value)
+    changed[path[0]] = replaced(value[path[0]], path[1:], new)
+    return changed
+
+
+KEY = record_key("1" * 64)
+ODD_VALUES = [None, True, 0, -1, 1.5, 1e300, 10**400, "", "text", "\ud800", [], [None], [[]], {}, {"a": None}]
+
+
+@pytest.mark.parametrize("path", places(full_record()), ids=lambda path: ".".join(map(str, path)) or "all")
+def test_a_value_of_any_type_in_any_place_is_read_or_refused(path: tuple[str | int, ...]) -> None:
+    for new in ODD_VALUES:
+        assert_read_or_refused(json.dumps(replaced(full_record(), path, new)).encode())
+
+
+def assert_read_or_refused(content: bytes) -> None:
+    """Either the error names the key, or all that follows from the record can be had, and it can be written again."""
     try:
-        ExperimentRecord.from_bytes(json.dumps({**ORIGINAL, **damage}).encode(), key="k")
-    except CorruptedRecord:
-        pass
+        record = ExperimentRecord.from_bytes(content, key=KEY)
+    except CorruptedRecord as err:
+        refused = err.message
+    else:
+        refused = None
+    if refused is not None:
+        assert refused.startswith(f"the record {KEY} is damaged: ")
+        return
+    record.best()
+    record.latest()
+    assert record.status.word in ("running", "stopped", "failed")
+    assert same(ExperimentRecord.from_bytes(record.to_bytes(), key=KEY), record)
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        (("params",), [1]),
+        (("checkpoints",), {}),
+        (("checkpoints", 0), []),
+        (("checkpoints", 0, "id"), "2" * 63),
+        (("checkpoints", 0, "created"), ""),
+        (("checkpoints", 0, "metrics"), "loss"),
+        (("checkpoints", 0, "step"), 1.5),
+        (("checkpoints", 0, "step"), "3"),
+        (("checkpoints", 0, "step"), True),
+        (("checkpoints", 0, "path"), 5),
+        (("checkpoints", 0, "primary_metric"), "loss"),
+        (("checkpoints", 0, "primary_metric", "name"), 5),
+        (("checkpoints", 0, "archive", "sha256"), None),
+        (("python_packages", "click"), 8),
+        (("id",), "3" * 64),  # the record of another experiment
+        (("created",), "2026-13-01T00:00:00Z"),
+        (("created",), "0001-01-01T00:00:00+23:00"),
+        (("ended",), True),
+        (("resumed",), "2026-11-23T00:00:00Z"),
+        (("outcome",), 5),
+        (("heartbeat_interval_s",), "10"),
+        (("pid",), []),
+        (("git",), "abc"),
+        (("archive",), "abc"),
+    ],
+    ids=str,
+)
+def test_a_wrong_type_is_damage(path: tuple[str | int, ...], wrong: object) -> None:
+    content = json.dumps(replaced(full_record(), path, wrong))
+    with pytest.raises(CorruptedRecord, match=f"the record {KEY} is damaged"):
+        ExperimentRecord.from_bytes(content.encode(), key=KEY)
+
+
+def test_every_record_that_is_cut_off_is_damage() -> None:
+    content = json.dumps(full_record()).encode()
+    for end in range(len(content)):
+        with pytest.raises(CorruptedRecord, match=f"the record {KEY} is damaged"):
+            ExperimentRecord.from_bytes(content[:end], key=KEY)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_any_encoding_but_plain_utf_8_is_damage(encoding: str) -> None:
+    with pytest.raises(CorruptedRecord, match=f"the record {KEY} is damaged"):
+        ExperimentRecord.from_bytes(json.dumps(full_record()).encode(encoding), key=KEY)
+
+
+@given(st.data())
+def test_a_flipped_byte_is_read_or_refused(data: st.DataObject) -> None:
+    content = bytearray(json.dumps(full_record()).encode())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    assert_read_or_refused(bytes(content))
 
 
 # --- best -----------------------------------------------------------------------------------------------------------
@@ -214,6 +411,7 @@ def test_the_best_is_the_same_in_every_order(goal: str, best: int) -> None:
 
 
 def test_infinities_compare_and_text_does_not() -> None:
+    assert with_values((10**400, 5, math.inf), "minimize").best().metrics["m"] == 5  # type: ignore[union-attr]
     assert with_values((math.inf, "text", 5), "maximize").best().metrics["m"] == math.inf  # type: ignore[union-attr]
     assert with_values((math.nan, "text", None), "maximize").best() is None
     assert with_values((), "maximize").best() is None

@@ -22,7 +22,23 @@ from keepsake.storage import ObjectInfo, Storage
 LARGE = 9 * 1024 * 1024 + 17
 """More than the size from which S3 clients upload in parts."""
 
-BAD_KEYS = ("", "/a", "a/", "a//b", ".", "..", "a/../b", "../a", "a/./b", "a\\b", "a\nb", "a\0b", "\ud800", "x" * 300, "y/" * 600 + "y")
+BAD_KEYS = (
+    "",
+    "/a",
+    "a/",
+    "a//b",
+    ".",
+    "..",
+    "a/../b",
+    "../a",
+    "a/./b",
+    "a\\b",
+    "a\nb",
+    "a\0b",
+    "\ud800",
+    "x" * 300,
+    "y/" * 600 + "y",
+)
 
 
 class Raw(Protocol):
@@ -272,7 +288,19 @@ class StorageTests:
     # --- keys -------------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
-        "key", ["with space", "per%20cent", "plus+and&", "üñí/模型", "a=b,c;d", "#hash?query", "x" * 200, "/".join("abcdefghij" * 9), "~", "..."]
+        "key",
+        [
+            "with space",
+            "per%20cent",
+            "plus+and&",
+            "üñí/模型",
+            "a=b,c;d",
+            "#hash?query",
+            "x" * 200,
+            "/".join("abcdefghij" * 9),
+            "~",
+            "...",
+        ],
     )
     def test_odd_keys_are_keys(self, storage: Storage, raw: Raw, key: str) -> None:
         storage.write(key, b"odd")
@@ -371,7 +399,7 @@ def _in_threads(work: Callable[[Any], Any], items: list[Any]) -> None:
     def run(item: Any) -> None:
         try:
             work(item)
-        except BaseException as err:  # noqa: BLE001 - carried to the test's own thread
+        except BaseException as err:  # carried to the test's own thread
             errors.append(err)
 
     threads = [threading.Thread(target=run, args=(item,)) for item in items]

@@ -170,5 +170,3 @@ def in_process(code: str, before: object = None) -> subprocess.CompletedProcess[
     if callable(before):
         before()
     return subprocess.run([sys.executable, "-c", PROLOGUE + textwrap.dedent(code)], capture_output=True, text=True, check=False)
-
-

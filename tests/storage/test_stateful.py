@@ -14,7 +14,9 @@ from keepsake.storage.base import in_prefix
 
 SEGMENTS = st.sampled_from(["a", "b", "ab", "a.json", "é", "x y"])
 # A name is either a directory or an object on disk, so directories get names of their own.
-KEYS = st.builds(lambda directories, name: "/".join([*(f"{d}_" for d in directories), name]), st.lists(SEGMENTS, max_size=2), SEGMENTS)
+KEYS = st.builds(
+    lambda directories, name: "/".join([*(f"{d}_" for d in directories), name]), st.lists(SEGMENTS, max_size=2), SEGMENTS
+)
 
 
 class StorageMachine(RuleBasedStateMachine):
@@ -56,7 +58,9 @@ class StorageMachine(RuleBasedStateMachine):
 
     @invariant()
     def holds_what_the_model_holds(self) -> None:
-        assert {info.key: info.size_bytes for info in self.storage.list()} == {key: len(value) for key, value in self.model.items()}
+        assert {info.key: info.size_bytes for info in self.storage.list()} == {
+            key: len(value) for key, value in self.model.items()
+        }
         assert [info.key for info in self.storage.list()] == self.keys("")
 
     def keys(self, prefix: str) -> list[str]:
