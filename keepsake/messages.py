@@ -67,8 +67,9 @@ class _StandardError(logging.Handler):
         try:
             sys.stderr.write(f"keepsake: {level}{self.format(record)}\n")
             sys.stderr.flush()
-        except (OSError, ValueError):
-            # A closed or broken standard error must not stop a training.
+        except (OSError, ValueError, RuntimeError):
+            # A closed or broken standard error must not stop a training, nor one that a signal's handler interrupted in the
+            # middle of another line: Python refuses to write into that.
             return
 
 

@@ -91,4 +91,7 @@ def script(project: Project) -> Iterator[Callable[..., Script]]:
     for one in started:
         if one.process.poll() is None:
             one.process.kill()
-            one.process.communicate()
+        for pipe in (one.process.stdin, one.process.stdout, one.process.stderr):
+            if pipe is not None:
+                pipe.close()
+        one.process.wait()

@@ -101,7 +101,7 @@ def _is_set(variable: str) -> bool:
 def _coloured(text: str, name: str) -> str:
     words = name.split()
     color = next((word for word in words if word != "bold"), None)
-    return click.style(text, fg=color, bold="bold" in words) if words else text
+    return click.style(text, fg=color, bold="bold" in words or None) if words else text
 
 
 def _uncoloured(text: str, name: str) -> str:

@@ -282,7 +282,7 @@ class ExperimentRecord:
         """
         try:
             # Decoded here, because json.loads would take UTF-16 and a byte-order mark as well.
-            record = cls.from_json(_mapping(json.loads(content.decode())))
+            record = cls.from_json(_mapping(json.loads(content.decode(), parse_constant=_no_json)))
             if id_of_json_key(key) not in (None, record.id):
                 raise ValueError(f"it is about another experiment, {record.id}")
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as err:
@@ -357,6 +357,10 @@ def is_comparable(value: object) -> bool:
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 def _over(raw: Mapping[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     """Lay the known keys over what was read, known ones first."""
     return known | {key: value for key, value in raw.items() if key not in known}
@@ -375,7 +379,11 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    return cast("float | None", None if value is None else _expect(value, (int, float), "a number"))
+    number = cast("float | None", None if value is None else _expect(value, (int, float), "a number"))
+    if isinstance(number, float) and not math.isfinite(number):
+        # It would be written as a text, and then be damage itself.
+        raise ValueError(f"expected a finite number, found {number}")
+    return number
 
 
 def _whole_number(value: Any) -> int | None:

@@ -342,7 +342,7 @@ class Repository:
             written = archive.extract(cast("BinaryIO", io.BufferedReader(hashed)), target, only=only, where=self._where(key))
             if announced is not None and hashed.hexdigest() != announced.sha256:
                 raise ReadError(
-                    f"{self._where(key)} does not match its sha256", url=self.storage.url, key=key, hint="keepsake rm ID"
+                    f"{self._where(key)} does not match its sha256", url=self.storage.url, key=key, hint="keepsake ls"
                 )
         return written
 

@@ -168,19 +168,15 @@ def test_a_checkpoint_with_the_head_of_its_experiment() -> None:
     best.path, best.archive = "model.pth", ArchiveInfo(101_000_000, "9bd2047" + "0" * 57, 1)
     lines = checkpoint_details(record, best, View(now=NOW))
     assert lines[:10] == [
-        *dedent(
-            f"""\
-        Checkpoint da0f8f6  step 3800, 10m ago
-        ID          {best.id}
-        Made        2026-11-23 04:50:00 UTC
-        Place       best of its experiment
-        Saved       model.pth  1 file 101 MB  sha256 9bd2047
-
-        Metrics
-          val_loss (min)  0.1484
-          val_acc         0.9641
-    """
-        ).splitlines(),
+        "Checkpoint da0f8f6  step 3800, 10m ago",
+        f"ID          {best.id}",
+        "Made        2026-11-23 04:50:00 UTC",
+        "Place       best of its experiment",
+        "Saved       model.pth  1 file 101 MB  sha256 9bd2047",
+        "",
+        "Metrics",
+        "  val_loss (min)  0.1484",
+        "  val_acc         0.9641",
         "",
     ]
     assert lines[10].startswith("Experiment 4591273  stopped (finished)")

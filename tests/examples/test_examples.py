@@ -29,7 +29,7 @@ def test_an_example_records_its_training(name: str, tmp_path: Path) -> None:
     [experiment] = json.loads(run("-m", "keepsake", "ls", "--json", cwd=tmp_path))
     assert experiment["params"]["learning_rate"] == 0.02
     assert experiment["status"] == "stopped"
-    assert experiment["status_reason"] == "stopped (finished)"
+    assert experiment["status_reason"] == "finished"
     assert experiment["num_checkpoints"] == 5
     assert experiment["best_checkpoint"]["metrics"]["val_loss"] < 0.5
     assert experiment["best_checkpoint"]["metrics"]["val_accuracy"] > 0.8

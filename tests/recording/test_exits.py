@@ -129,8 +129,9 @@ def test_a_handler_that_ends_the_process_is_called_and_the_end_is_interrupted(pr
 def test_a_handler_that_goes_on_is_called_and_the_run_goes_on(project: Project, script: Start) -> None:
     run = script(
         """
-        import signal, sys, keepsake
-        signal.signal(signal.SIGTERM, lambda *args: print("noted", flush=True))
+        import os, signal, sys, keepsake
+        # Not print(): the signal may come in the middle of the other one, and Python forbids that.
+        signal.signal(signal.SIGTERM, lambda *args: os.write(1, b"noted\\n"))
         experiment = keepsake.init()
         print("ready", flush=True)
         while not sys.stdin.readline().startswith("end"):
@@ -344,3 +345,27 @@ def test_a_signal_in_the_middle_of_a_checkpoint_waits_until_it_is_written(projec
     assert ended(project) == ("stopped", "interrupted", "SIGTERM")
     [checkpoint] = only(project).checkpoints
     assert checkpoint.open("weights").read() == b"w"
+
+
+def test_a_signal_in_the_middle_of_a_line_on_standard_error_does_no_harm(project: Project, script: Start) -> None:
+    run = script(
+        """
+        import io, os, signal, sys, keepsake
+
+        class Slow(io.RawIOBase):
+            def writable(self):
+                return True
+            def write(self, data):
+                if b"progress" in bytes(data):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    for _ in range(1000):
+                        pass  # the handler runs here, inside of the write
+                return len(data)
+
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(Slow()), write_through=True)
+        keepsake.init()
+        print("progress", file=sys.stderr, flush=True)
+        """
+    )
+    assert run.wait() == -signal.SIGTERM
+    assert ended(project) == ("stopped", "interrupted", "SIGTERM")

@@ -206,12 +206,15 @@ ANYTHING = st.recursive(
 )
 def test_anything_in_any_place_is_damage_or_can_be_used_and_written_again(damage: dict[str, Any], inner: dict[str, Any]) -> None:
     raw = {**ORIGINAL, "checkpoints": [{**STEP, **inner}], **damage}
+    record = None
     with contextlib.suppress(CorruptedRecord):
         record = ExperimentRecord.from_bytes(json.dumps(raw).encode(), key="k")
+    if record is not None:
         record.best()
         _ = record.status
         content = record.to_bytes()
         json.loads(content.decode(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        # Not within the suppression: what we wrote ourselves must never be damage.
         assert ExperimentRecord.from_bytes(content, key="k").to_bytes() == content
 
 
@@ -364,11 +367,27 @@ def test_a_wrong_type_is_damage(path: tuple[str | int, ...], wrong: object) -> N
         ExperimentRecord.from_bytes(content.encode(), key=KEY)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+@pytest.mark.parametrize("key", ["heartbeat_interval_s", "pid"])
+def test_a_number_of_ours_that_is_not_finite_is_damage_because_it_could_not_be_read_again(key: str, number: str) -> None:
+    content = json.dumps({**full_record(), key: "here"}).replace('"here"', number)
+    with pytest.raises(CorruptedRecord, match=f"the record {KEY} is damaged: expected a finite number"):
+        ExperimentRecord.from_bytes(content.encode(), key=KEY)
+
+
 def test_every_record_that_is_cut_off_is_damage() -> None:
     content = json.dumps(full_record()).encode()
     for end in range(len(content)):
         with pytest.raises(CorruptedRecord, match=f"the record {KEY} is damaged"):
             ExperimentRecord.from_bytes(content[:end], key=KEY)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("place", ["params", "from_the_future"])
+def test_numbers_that_are_no_json_are_damage(number: str, place: str) -> None:
+    content = json.dumps({**full_record(), place: {"x": "here"}}).replace('"here"', number)
+    with pytest.raises(CorruptedRecord, match=f"the record {KEY} is damaged: {number} is no JSON"):
+        ExperimentRecord.from_bytes(content.encode(), key=KEY)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
