@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,23 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     (directory / "keepsake.yaml").write_text("repository: file://.keepsake\n", encoding="utf-8")
     monkeypatch.chdir(directory)
     return Project()
+
+
+@contextmanager
+def bound_by_permissions(*directories: Path) -> Iterator[None]:
+    """Be somebody whom permissions bind: in a container the tests may run as root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in directories:
+        for parent in (path, *path.parents):
+            if not parent.stat().st_mode & 0o001:
+                parent.chmod(parent.stat().st_mode | 0o055)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 class Script:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from keepsake import config
 from keepsake.config import Config, find_directory, load
 from keepsake.exceptions import ConfigInvalid, ConfigNotFound
+from tests.conftest import bound_by_permissions
 
 
 @pytest.fixture(autouse=True)
@@ -28,22 +27,6 @@ def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
-
-
-@contextmanager
-def bound_by_permissions(directory: Path) -> Iterator[None]:
-    """Be somebody whom permissions bind: in a container the tests may run as root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    for parent in directory.parents:
-        if not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o055)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 class TestPrecedence:
@@ -269,10 +252,13 @@ class TestMistakes:
         file = write(directory / "keepsake.yaml", "repository: s3://a\n")
         assert load().repository == "s3://a"
         file.chmod(0)
-        with bound_by_permissions(directory), pytest.raises(ConfigInvalid, match="cannot read keepsake.yaml: Permission denied"):
+        with (
+            bound_by_permissions(directory.parent),
+            pytest.raises(ConfigInvalid, match="cannot read keepsake.yaml: Permission denied"),
+        ):
             load()
         directory.chmod(0)
-        with bound_by_permissions(directory), pytest.raises(ConfigNotFound):
+        with bound_by_permissions(directory.parent), pytest.raises(ConfigNotFound):
             load()
         directory.chmod(0o755)
 

@@ -30,25 +30,46 @@ _PLANNED = ("s3", "gs")
 def from_url(url: str) -> Storage:
     """Return the store at a URL such as ``file:///data/experiments``; a plain path is a directory.
 
+    A path is taken as it is written, percent signs too, but for a leading ``~``; a relative one starts at the working directory. Nothing
+    is read or written.
+
     Raises:
-        RepositoryConfigurationError: The URL is empty or of a scheme that keepsake does not know.
+        RepositoryConfigurationError: The URL is empty, malformed, or of a scheme that keepsake does not know.
 
     Example:
         >>> from_url("file:///data/experiments").url
         'file:///data/experiments'
     """
-    scheme, separator, location = url.strip().partition("://")
-    if not separator:
-        scheme, location = "file", url.strip()
-    if not location:
-        raise RepositoryConfigurationError(f'"{url}" is not the address of a repository', hint="write file://.keepsake")
+    scheme, location = _split(url)
+    if scheme in _PLANNED:
+        raise RepositoryConfigurationError(
+            f"{scheme}:// repositories are not supported yet by this version of keepsake", hint="file://.keepsake"
+        )
     if scheme not in _SCHEMES:
         close = difflib.get_close_matches(scheme, _SCHEMES, n=1)
         known = ", ".join(f"{name}://" for name in _SCHEMES)
         raise RepositoryConfigurationError(
-            f"{scheme}:// repositories are not supported yet by this version of keepsake"
-            if scheme in _PLANNED
-            else f'unknown repository scheme "{scheme}://" in "{url}" (known: {known})',
+            f'unknown repository scheme "{scheme}://" in "{url}" (known: {known})',
             hint=f"{close[0]}://{location}" if close else "file://.keepsake",
         )
-    return _SCHEMES[scheme](location)
+    try:
+        return _SCHEMES[scheme](location)
+    except RuntimeError as err:
+        # Only expanduser() raises it: no such user, or one without a home directory.
+        raise RepositoryConfigurationError(f'"{url}": {err}', hint="write the whole path") from err
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Return the scheme in lower case, and what follows ``://``."""
+    text = url.strip()
+    if not text.removeprefix("file://") or any(ord(char) < 32 for char in text):
+        raise RepositoryConfigurationError(f"{url!r} is not the address of a repository", hint="file://.keepsake")
+    scheme, separator, location = text.partition("://")
+    if separator:
+        return scheme.lower(), location
+    scheme, separator, location = text.partition(":")
+    if separator and scheme.lower() in (*_SCHEMES, *_PLANNED):
+        # Not a directory of that name: experiments would be recorded where nobody looks for them.
+        slashes = "//" if scheme.lower() == "file" else "//".removesuffix("/" * _leading_slashes(location))
+        raise RepositoryConfigurationError(f'"{url}" lacks slashes after "{scheme}:"', hint=f"{scheme}:{slashes}{location}")
+    return "file", text

@@ -16,6 +16,9 @@ Body: TypeAlias = bytes | BinaryIO | Path
 MAX_KEY_BYTES = 1024
 """Longest key in UTF-8 bytes: the limit of both S3 and GCS (S3 user guide, "Creating object key names")."""
 
+PIECE_BYTES = 1 << 20
+"""How much of a body is held in memory at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -39,9 +42,10 @@ class ObjectInfo:
 class Storage(Protocol):
     """Bytes under keys.
 
-    A key is a ``/``-separated relative name (see `check_key`). All methods raise `ValueError` for a bad key before any
-    input or output, and otherwise only `keepsake.exceptions.StorageError` and its subclasses. Instances may be shared
-    between threads and pickled; constructors do no input or output; ``repr`` shows no secret.
+    A key is a ``/``-separated relative name (see `check_key`); a store may reserve further names, and says so. All methods raise
+    `ValueError` for a bad key before any input or output, and otherwise only `keepsake.exceptions.StorageError` and its
+    subclasses; so do the streams that `open` returns. Instances may be shared between threads and pickled; constructors do
+    no input or output; ``repr`` shows no secret.
     """
 
     @property
@@ -83,6 +87,7 @@ class Storage(Protocol):
 
         Raises:
             WriteError: The store could not take it.
+            TypeError: ``body`` is none of the three forms.
         """
         ...
 
@@ -94,8 +99,9 @@ class Storage(Protocol):
         """Yield every object under a prefix, sorted by key.
 
         The prefix is made of whole segments: ``e/abc`` yields ``e/abc`` and ``e/abc/…``, never ``e/abcd``. The empty
-        prefix yields everything. An object that vanishes during the listing is left out. Sorting is by the UTF-8 bytes of the
-        key, as object stores do.
+        prefix yields everything, and a store that does not exist yet yields nothing. An object that vanishes during the listing is
+        left out. Sorting is by the UTF-8 bytes of the key, as object stores do. A bad prefix is refused by the call itself, not by
+        the first step of the iteration.
         """
         ...
 
@@ -149,3 +155,30 @@ def in_prefix(key: str, prefix: str) -> bool:
         (False, True)
     """
     return not prefix or key == prefix or key.startswith(prefix + "/")
+
+
+def pieces(body: Body) -> Iterator[bytes]:
+    """Yield what a body holds, a piece at a time; its own failures pass through.
+
+    Raises:
+        TypeError: It is no body, or a stream of text.
+        BlockingIOError: It is a stream that has nothing at the moment, which is not its end.
+
+    Example:
+        >>> list(pieces(b"weights"))
+        [b'weights']
+    """
+    if isinstance(body, bytes):
+        yield body
+    elif isinstance(body, Path):
+        with body.open("rb") as file:
+            yield from pieces(file)
+    elif callable(getattr(body, "read", None)):
+        while piece := body.read(PIECE_BYTES):
+            if not isinstance(piece, bytes):
+                raise TypeError(f"expected a stream of bytes, it gave {type(piece).__name__}")
+            yield piece
+        if piece is None:
+            raise BlockingIOError("the stream is non-blocking and has no data now")
+    else:
+        raise TypeError(f"expected bytes, a binary stream or a Path, not {type(body).__name__}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import threading
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from keepsake.exceptions import ObjectNotFound
-from keepsake.storage.base import Body, ObjectInfo, Storage, check_key, check_prefix, in_prefix
+from keepsake.storage.base import Body, ObjectInfo, Storage, check_key, check_prefix, in_prefix, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,6 +27,9 @@ class MemoryStorage:
         """A name for messages; nothing can be opened by it."""
         return "memory://"
 
+    def __repr__(self) -> str:
+        return f"<MemoryStorage of {len(self._objects)} objects>"
+
     def read(self, key: str) -> bytes:
         try:
             return self._objects[check_key(key)][0]
@@ -44,7 +46,7 @@ class MemoryStorage:
 
     def write(self, key: str, body: Body) -> None:
         check_key(key)
-        content = body.read_bytes() if isinstance(body, Path) else body if isinstance(body, bytes) else body.read()
+        content = b"".join(pieces(body))
         with self._lock:
             self._writes += 1
             self._objects[key] = (content, self._writes, monotonic())
@@ -56,13 +58,19 @@ class MemoryStorage:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         prefix = check_prefix(prefix)
         with self._lock:
-            found = [(key, *value) for key, value in self._objects.items() if in_prefix(key, prefix)]
+            objects = self._objects.copy()
         now = monotonic()
-        for key, content, write, written in sorted(found, key=lambda item: item[0].encode()):
-            yield ObjectInfo(key, len(content), str(write), max(0.0, now - written))
+        return iter(
+            [
+                ObjectInfo(key, len(content), str(write), max(0.0, now - written))
+                for key, (content, write, written) in sorted(objects.items(), key=lambda item: item[0].encode())
+                if in_prefix(key, prefix)
+            ]
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        with self._lock:
+            return {"_objects": self._objects.copy(), "_writes": self._writes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())

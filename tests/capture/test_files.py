@@ -8,7 +8,6 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepsake.capture.files import FileEntry, checkpoint_files, project_files
+from tests.conftest import bound_by_permissions
 
 
 @pytest.fixture
@@ -39,23 +39,6 @@ def ignore(directory: Path, *lines: str) -> None:
 
 def names(entries: list[FileEntry]) -> list[str]:
     return [entry.name for entry in entries if entry.name != ".keepsakeignore"]
-
-
-@contextmanager
-def as_ordinary_user(*directories: Path) -> Iterator[None]:
-    """Be somebody whom permissions bind: in a container the tests may run as root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    for path in directories:
-        for parent in (path, *path.parents):
-            if not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o055)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 class TestPaths:
@@ -218,7 +201,7 @@ class TestBuiltInRules:
         write(directory, "a.py", "closed.py", "locked/b.py")
         (directory / "closed.py").chmod(0)
         (directory / "locked").chmod(0)
-        with as_ordinary_user(directory):
+        with bound_by_permissions(directory):
             entries = project_files(directory, ".")
         (directory / "locked").chmod(0o700)
         assert names(entries) == ["a.py"]
