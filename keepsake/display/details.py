@@ -18,6 +18,25 @@ PARAMS_SHOWN = 20
 METRICS_SHOWN = 20
 PACKAGES_SHOWN = 5
 CHECKPOINTS_SHOWN = 10
+
+TELLING_PACKAGES = frozenset(
+    [
+        "flax",
+        "jax",
+        "keras",
+        "lightgbm",
+        "lightning",
+        "numpy",
+        "pytorch-lightning",
+        "scikit-learn",
+        "tensorflow",
+        "torch",
+        "transformers",
+        "xgboost",
+    ]
+)
+"""Packages that are named first: their versions decide what comes out of a training."""
+
 NAME_WIDTH = 10
 
 
@@ -172,7 +191,8 @@ def _params(record: ExperimentRecord, view: View) -> list[str]:
 def _packages(packages: Mapping[str, str], view: View) -> list[str]:
     if view.every:
         return _pairs({f"  {text.safe(name)}": text.safe(version) for name, version in packages.items()})
-    shown = [f"{text.safe(name)} {text.safe(version)}" for name, version in list(packages.items())[:PACKAGES_SHOWN]]
+    ordered = sorted(packages.items(), key=lambda item: item[0].lower() not in TELLING_PACKAGES)
+    shown = [f"{text.safe(name)} {text.safe(version)}" for name, version in ordered[:PACKAGES_SHOWN]]
     more = f", … {len(packages) - len(shown)} more: --all" if len(packages) > len(shown) else ""
     return [f"  {', '.join(shown)}{more}"] if shown else []
 

@@ -260,3 +260,11 @@ def test_long_values_are_cut_on_a_terminal_only() -> None:
 def test_what_one_side_lacks_is_a_dash() -> None:
     lines = compared(experiment("a1", params={"lr": None}), experiment("b2", params={"seed": True}))
     assert [line.split() for line in lines if line.startswith("  ")][1:] == [["lr", "none", "-"], ["seed", "-", "true"]]
+
+
+def test_the_packages_that_decide_what_comes_out_are_named_first() -> None:
+    record = experiment("a1")
+    record.python_packages = {name: "1" for name in ("absl-py", "click", "fsspec", "idna", "joblib", "PyYAML", "torch")}
+    [line] = section(page(record), "Packages")
+    assert line.split(", ")[0].strip() == "torch 1"
+    assert line.endswith("… 2 more: --all")
