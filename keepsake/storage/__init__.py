@@ -41,16 +41,18 @@ def from_url(url: str) -> Storage:
         'file:///data/experiments'
     """
     scheme, location = _split(url)
+    if not location or any(ord(char) < 32 for char in location):
+        raise RepositoryConfigurationError(f"{url!r} is not the address of a repository", hint="write file://.keepsake")
     if scheme in _PLANNED:
         raise RepositoryConfigurationError(
-            f"{scheme}:// repositories are not supported yet by this version of keepsake", hint="file://.keepsake"
+            f"{scheme}:// repositories are not supported yet by this version of keepsake", hint="write file://.keepsake"
         )
     if scheme not in _SCHEMES:
         close = difflib.get_close_matches(scheme, _SCHEMES, n=1)
         known = ", ".join(f"{name}://" for name in _SCHEMES)
         raise RepositoryConfigurationError(
             f'unknown repository scheme "{scheme}://" in "{url}" (known: {known})',
-            hint=f"{close[0]}://{location}" if close else "file://.keepsake",
+            hint=f"write {close[0]}://{location}" if close else "write file://.keepsake",
         )
     try:
         return _SCHEMES[scheme](location)
@@ -61,15 +63,12 @@ def from_url(url: str) -> Storage:
 
 def _split(url: str) -> tuple[str, str]:
     """Return the scheme in lower case, and what follows ``://``."""
-    text = url.strip()
-    if not text.removeprefix("file://") or any(ord(char) < 32 for char in text):
-        raise RepositoryConfigurationError(f"{url!r} is not the address of a repository", hint="file://.keepsake")
-    scheme, separator, location = text.partition("://")
+    scheme, separator, location = url.strip().partition("://")
     if separator:
         return scheme.lower(), location
-    scheme, separator, location = text.partition(":")
+    scheme, separator, location = url.strip().partition(":")
     if separator and scheme.lower() in (*_SCHEMES, *_PLANNED):
         # Not a directory of that name: experiments would be recorded where nobody looks for them.
-        slashes = "//" if scheme.lower() == "file" else "//".removesuffix("/" * _leading_slashes(location))
-        raise RepositoryConfigurationError(f'"{url}" lacks slashes after "{scheme}:"', hint=f"{scheme}:{slashes}{location}")
-    return "file", text
+        whole = location if scheme.lower() == "file" else location.lstrip("/")
+        raise RepositoryConfigurationError(f'"{url}" lacks slashes after "{scheme}:"', hint=f"write {scheme.lower()}://{whole}")
+    return "file", url.strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias, runtime_checkable
@@ -15,6 +15,8 @@ Body: TypeAlias = bytes | BinaryIO | Path
 
 MAX_KEY_BYTES = 1024
 """Longest key in UTF-8 bytes: the limit of both S3 and GCS (S3 user guide, "Creating object key names")."""
+
+_FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\\]")
 
 PIECE_BYTES = 1 << 20
 """How much of a body is held in memory at a time."""
@@ -122,7 +124,7 @@ def check_key(key: str) -> str:
     segments = key.split("/")
     if any(segment in ("", ".", "..") for segment in segments):
         raise ValueError(f"bad storage key {key!r}: empty, '.' and '..' segments are not allowed")
-    if "\\" in key or any(ord(char) < 32 or ord(char) == 127 for char in key):
+    if _FORBIDDEN_CHARACTERS.search(key):
         raise ValueError(f"bad storage key {key!r}: backslashes and control characters are not allowed")
     try:
         encoded = key.encode("utf-8")
@@ -130,7 +132,7 @@ def check_key(key: str) -> str:
         raise ValueError(f"bad storage key {key!r}: not valid Unicode") from err
     if len(encoded) > MAX_KEY_BYTES:
         raise ValueError(f"bad storage key {key[:40]!r}…: {len(encoded)} bytes, at most {MAX_KEY_BYTES} are allowed")
-    if any(len(os.fsencode(segment)) > 200 for segment in segments):
+    if len(encoded) > 200 and any(len(segment) > 200 for segment in encoded.split(b"/")):
         # 255 is the file systems' limit for one name; the rest is room for temporary names beside it.
         raise ValueError(f"bad storage key {key[:40]!r}…: a segment is longer than 200 bytes")
     return key
@@ -143,8 +145,7 @@ def check_prefix(prefix: str) -> str:
         >>> check_prefix("metadata/")
         'metadata'
     """
-    prefix = prefix.removesuffix("/")
-    return check_key(prefix) if prefix else ""
+    return check_key(prefix.removesuffix("/")) if prefix else ""
 
 
 def in_prefix(key: str, prefix: str) -> bool:
@@ -174,11 +175,15 @@ def pieces(body: Body) -> Iterator[bytes]:
         with body.open("rb") as file:
             yield from pieces(file)
     elif callable(getattr(body, "read", None)):
-        while piece := body.read(PIECE_BYTES):
-            if not isinstance(piece, bytes):
-                raise TypeError(f"expected a stream of bytes, it gave {type(piece).__name__}")
-            yield piece
-        if piece is None:
-            raise BlockingIOError("the stream is non-blocking and has no data now")
+        yield from iter(lambda: _piece(body), b"")
     else:
         raise TypeError(f"expected bytes, a binary stream or a Path, not {type(body).__name__}")
+
+
+def _piece(stream: BinaryIO) -> bytes:
+    piece: bytes | None = stream.read(PIECE_BYTES)
+    if piece is None:
+        raise BlockingIOError("the stream is non-blocking and has nothing now")
+    if not isinstance(piece, bytes):
+        raise TypeError(f"expected a stream of bytes, it gave {type(piece).__name__}")
+    return piece

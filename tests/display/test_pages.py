@@ -264,7 +264,7 @@ def test_what_one_side_lacks_is_a_dash() -> None:
 
 def test_the_packages_that_decide_what_comes_out_are_named_first() -> None:
     record = experiment("a1")
-    record.python_packages = {name: "1" for name in ("absl-py", "click", "fsspec", "idna", "joblib", "PyYAML", "torch")}
+    record.python_packages = dict.fromkeys(("absl-py", "click", "fsspec", "idna", "joblib", "PyYAML", "torch"), "1")
     [line] = section(page(record), "Packages")
     assert line.split(", ")[0].strip() == "torch 1"
     assert line.endswith("… 2 more: --all")

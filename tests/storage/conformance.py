@@ -1,7 +1,8 @@
 """The contract of `keepsake.storage.base.Storage`, as tests: one suite for every store and every wrapper of one.
 
-A test class derives from `StorageTests` and gives two fixtures: ``storage``, an empty store, and ``raw``, which reaches the same
-place around our code. A suite test that cannot hold for a store is overridden with `overrides_suite` and a reason, never silently.
+A test class derives from `StorageTests`, names its ``rig`` (`tests.storage.rigs`), and gives two fixtures: ``storage``, an empty store,
+and ``raw``, which reaches the same place around our code. A suite test that cannot hold for a store is overridden with
+`overrides_suite` and a reason, never silently. What only one kind of store can do, or fail at, stands in its own test file.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 import pytest
 
 from keepsake.exceptions import ObjectNotFound
-from keepsake.storage import ObjectInfo, Storage
+from keepsake.storage import Body, ObjectInfo, Storage
 
 LARGE = 9 * 1024 * 1024 + 17
 """More than the size from which S3 clients upload in parts."""
@@ -51,6 +54,8 @@ class Raw(Protocol):
 
 def overrides_suite(reason: str) -> Callable[[Any], Any]:
     """Mark a method that replaces a test of the suite, and say why it may."""
+    if not reason.strip():
+        raise ValueError("a reason must be given")
 
     def mark(method: Any) -> Any:
         method.overrides_suite = reason
@@ -95,6 +100,12 @@ class BreaksOff(io.RawIOBase):
 class StorageTests:
     """The suite; see the module's docstring."""
 
+    rig: ClassVar[str]
+    """The rig's name, as in ``KEEPSAKE_REQUIRE_RIGS``."""
+
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """What the store was given and must never show."""
+
     @pytest.fixture
     def storage(self) -> Storage:
         raise NotImplementedError
@@ -105,8 +116,11 @@ class StorageTests:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name, method in vars(cls).items():
-            if name.startswith("test_") and hasattr(StorageTests, name) and not getattr(method, "overrides_suite", ""):
+        if not getattr(cls, "rig", ""):
+            raise TypeError(f"{cls.__name__} does not say its rig")
+        for name in (name for name in vars(StorageTests) if name.startswith("test_")):
+            method = getattr(cls, name)
+            if method is not getattr(StorageTests, name) and not getattr(method, "overrides_suite", ""):
                 raise TypeError(f"{cls.__name__}.{name} replaces a test of the suite: say why with @overrides_suite")
 
     # --- round trips ------------------------------------------------------------------------------------------------
@@ -122,14 +136,15 @@ class StorageTests:
     @pytest.mark.parametrize("form", ["bytes", "stream", "unseekable", "path"])
     def test_a_large_object_comes_from_any_form(self, storage: Storage, form: str, tmp_path: Path) -> None:
         content = os.urandom(LARGE)
-        body = {
+        forms: dict[str, Callable[[], Body]] = {
             "bytes": lambda: content,
             "stream": lambda: io.BytesIO(content),
             "unseekable": lambda: io.BufferedReader(Unseekable(content)),
             "path": lambda: _file(tmp_path / "body", content),
-        }[form]()
-        storage.write("large", body)
+        }
+        storage.write("large", forms[form]())
         assert storage.read("large") == content
+        assert storage.read_range("large", LARGE - 5, 10) == content[-5:]
 
     def test_what_somebody_else_wrote_is_read(self, storage: Storage, raw: Raw) -> None:
         raw.set("a/b", b"theirs")
@@ -143,18 +158,32 @@ class StorageTests:
         assert storage.read("a") == b"kept"
         assert not body.closed
 
+    def test_a_file_that_is_written_stays_where_it_is(self, storage: Storage, tmp_path: Path) -> None:
+        body = _file(tmp_path / "model.pth", b"weights")
+        storage.write("a", body)
+        assert body.read_bytes() == b"weights"
+        body.write_bytes(b"trained further")
+        assert storage.read("a") == b"weights"
+
     def test_a_raw_stream_that_gives_little_at_a_time_is_read_whole(self, storage: Storage) -> None:
         class Drip(Unseekable):
             def readinto(self, buffer: Any) -> int:
                 return super().readinto(memoryview(buffer)[:3])
 
-        storage.write("a", Drip(b"0123456789"))
+        storage.write("a", cast("BinaryIO", Drip(b"0123456789")))
         assert storage.read("a") == b"0123456789"
 
     def test_open_gives_a_stream(self, storage: Storage) -> None:
         storage.write("a", b"0123456789")
         with storage.open("a") as file:
             assert (file.read(3), file.read(3), file.read(), file.read()) == (b"012", b"345", b"6789", b"")
+        assert file.closed
+
+    def test_a_stream_of_one_key_is_the_body_of_another(self, storage: Storage) -> None:
+        storage.write("a", b"0123456789" * 300_000)
+        with storage.open("a") as file:
+            storage.write("b", file)
+        assert storage.read("b") == b"0123456789" * 300_000
 
     # --- ranges -----------------------------------------------------------------------------------------------------
 
@@ -213,6 +242,15 @@ class StorageTests:
         with pytest.raises(ObjectNotFound):
             storage.read("a/b")
 
+    def test_what_was_deleted_is_missing(self, storage: Storage) -> None:
+        storage.write("a", b"x")
+        storage.delete(["a"])
+        for use in (lambda: storage.read("a"), lambda: storage.open("a"), lambda: storage.read_range("a", 0, 1)):
+            with pytest.raises(ObjectNotFound):
+                use()
+        storage.write("a", b"y")
+        assert storage.read("a") == b"y"
+
     # --- deleting ---------------------------------------------------------------------------------------------------
 
     def test_a_deleted_object_is_gone(self, storage: Storage, raw: Raw) -> None:
@@ -220,8 +258,6 @@ class StorageTests:
         storage.delete(["a/b"])
         assert raw.get("a/b") is None
         assert list(storage.list()) == []
-        with pytest.raises(ObjectNotFound):
-            storage.read("a/b")
 
     def test_deleting_what_is_missing_is_silent(self, storage: Storage) -> None:
         storage.write("there", b"x")
@@ -279,6 +315,14 @@ class StorageTests:
         assert [info.key for info in storage.list()] == [key]
         assert [info.key for info in storage.list(name)] == [key]
 
+    def test_what_is_listed_can_be_changed_meanwhile(self, storage: Storage) -> None:
+        for number in range(5):
+            storage.write(f"d/{number}", b"x")
+        for info in storage.list("d"):
+            storage.delete([info.key])
+            storage.write(f"e/{info.key}", b"x")
+        assert [info.key for info in storage.list()] == [f"e/d/{number}" for number in range(5)]
+
     def test_ages_are_counted_from_the_last_write(self, storage: Storage) -> None:
         storage.write("a", b"x")
         [info] = storage.list("a")
@@ -323,10 +367,16 @@ class StorageTests:
                 use()
         assert raw.keys() == []
 
-    @pytest.mark.parametrize("prefix", ["..", "a/../b", "/a", "a//b"])
-    def test_bad_prefixes_are_refused(self, storage: Storage, prefix: str) -> None:
+    def test_one_bad_key_saves_all_from_deletion(self, storage: Storage) -> None:
+        storage.write("fine", b"x")
         with pytest.raises(ValueError, match="bad storage key"):
-            list(storage.list(prefix))
+            storage.delete(["fine", "../a"])
+        assert storage.read("fine") == b"x"
+
+    @pytest.mark.parametrize("prefix", ["/", "..", "a/../b", "/a", "a//b", "a//"])
+    def test_bad_prefixes_are_refused_at_once(self, storage: Storage, prefix: str) -> None:
+        with pytest.raises(ValueError, match="bad storage key"):
+            storage.list(prefix)
 
     # --- failures ---------------------------------------------------------------------------------------------------
 
@@ -342,6 +392,22 @@ class StorageTests:
     def test_a_body_that_is_no_file_changes_nothing(self, storage: Storage, raw: Raw, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             storage.write("new", tmp_path / "missing")
+        assert raw.keys() == []
+
+    def test_what_is_no_body_changes_nothing(self, storage: Storage, raw: Raw) -> None:
+        bodies: list[Any] = ["text", io.StringIO("text"), io.StringIO(""), None, 5, ["x"]]
+        for body in bodies:
+            with pytest.raises(TypeError, match="expected"):
+                storage.write("new", body)
+        assert raw.keys() == []
+
+    def test_a_stream_that_has_nothing_at_the_moment_has_not_ended(self, storage: Storage, raw: Raw) -> None:
+        source, sink = os.pipe()
+        os.set_blocking(source, False)
+        os.write(sink, b"the first half")
+        with os.fdopen(source, "rb", buffering=0) as body, pytest.raises(BlockingIOError):
+            storage.write("new", body)
+        os.close(sink)
         assert raw.keys() == []
 
     # --- threads, processes, copies ---------------------------------------------------------------------------------
@@ -375,6 +441,28 @@ class StorageTests:
         reader.join()
         assert set(seen) <= set(values)
 
+    def test_listings_bear_with_writers_and_deleters(self, storage: Storage) -> None:
+        storage.write("d/stays", b"x")
+
+        def work(number: int) -> None:
+            for turn in range(10):
+                key = f"d/{number}/{turn}"
+                storage.write(key, b"x")
+                assert {"d/stays", key} <= {info.key for info in storage.list("d")}
+                storage.delete([key])
+
+        _in_threads(work, list(range(6)))
+        assert [info.key for info in storage.list()] == ["d/stays"]
+
+    def test_another_process_reads_what_is_written(self, storage: Storage) -> None:
+        storage.write("a/b", b"from here")
+        assert in_another_process(storage, "print(storage.read('a/b').decode())") == "from here"
+
+    def test_what_another_process_writes_is_read(self, storage: Storage) -> None:
+        storage.write("a", b"old")
+        in_another_process(storage, "storage.write('a', b'new'); storage.write('b', b'more')")
+        assert (storage.read("a"), storage.read("b")) == (b"new", b"more")
+
     def test_a_pickled_store_is_the_same_place(self, storage: Storage) -> None:
         storage.write("a", b"x")
         copy = pickle.loads(pickle.dumps(storage))
@@ -383,9 +471,24 @@ class StorageTests:
         copy.write("b", b"y")
         assert copy.read("b") == b"y"
 
-    def test_it_shows_where_it_is(self, storage: Storage) -> None:
+    def test_it_shows_where_it_is_and_no_secret(self, storage: Storage) -> None:
         assert "://" in storage.url
         assert type(storage).__name__ in repr(storage)
+        with pytest.raises(ObjectNotFound) as caught:
+            storage.read("missing")
+        for shown in (storage.url, repr(storage), str(caught.value), repr(caught.value)):
+            assert not any(secret in shown for secret in self.secrets)
+
+    def test_it_is_a_storage(self, storage: Storage) -> None:
+        assert isinstance(storage, Storage)
+
+
+def in_another_process(storage: Storage, code: str) -> str:
+    """Run code on a pickled copy of a store in a process of its own, and return what it prints."""
+    program = f"import pickle, sys\nstorage = pickle.load(sys.stdin.buffer)\n{code}"
+    done = subprocess.run([sys.executable, "-c", program], input=pickle.dumps(storage), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().strip()
 
 
 def _file(path: Path, content: bytes) -> Path:

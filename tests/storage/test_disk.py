@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import itertools
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import pytest
 
-from keepsake.exceptions import ObjectNotFound, StorageError
+from keepsake.exceptions import AccessDenied, ObjectNotFound, ReadError, StorageError, WriteError
 from keepsake.storage import DiskStorage
-from keepsake.storage.disk import TEMPORARY_DIRECTORY
+from keepsake.storage.base import PIECE_BYTES
+from keepsake.storage.disk import TEMPORARY_DIRECTORY, _sync_directory
+from tests.conftest import bound_by_permissions
 from tests.storage.conformance import StorageTests, keys_below
 
 
@@ -34,6 +44,8 @@ class RawDisk:
 
 
 class TestDiskStorage(StorageTests):
+    rig = "disk"
+
     @pytest.fixture
     def storage(self, tmp_path: Path) -> DiskStorage:
         return DiskStorage(tmp_path / "root")
@@ -67,10 +79,25 @@ class TestDiskStorage(StorageTests):
         with pytest.raises(ValueError, match="reserved"):
             storage.write(key, b"x")
 
-    def test_temporary_files_are_never_listed(self, storage: DiskStorage, raw: RawDisk) -> None:
+    @pytest.mark.parametrize("prefix", [TEMPORARY_DIRECTORY, f"{TEMPORARY_DIRECTORY}/", f"{TEMPORARY_DIRECTORY}/x"])
+    def test_temporary_files_are_never_listed(self, storage: DiskStorage, raw: RawDisk, prefix: str) -> None:
         raw.set(f"{TEMPORARY_DIRECTORY}/left-behind", b"half")
         storage.write("a", b"x")
-        assert [info.key for info in storage.list()] == ["a"]
+        storage.write(f"deeper/{TEMPORARY_DIRECTORY}/is a key", b"x")
+        assert [info.key for info in storage.list()] == ["a", f"deeper/{TEMPORARY_DIRECTORY}/is a key"]
+        with pytest.raises(ValueError, match="reserved"):
+            storage.list(prefix)
+
+    def test_a_temporary_file_lies_on_the_same_file_system_and_says_whose_it_is(self, storage: DiskStorage) -> None:
+        class Body(io.RawIOBase):
+            def read(self, size: int = -1) -> bytes:
+                seen.extend((storage.root / TEMPORARY_DIRECTORY).iterdir())
+                return b""
+
+        seen: list[Path] = []
+        storage.write("metadata/experiments/a.json", cast("BinaryIO", Body()))
+        assert [path.name.partition("-")[0] for path in seen] == [str(os.getpid())]
+        assert list((storage.root / TEMPORARY_DIRECTORY).iterdir()) == []
 
     def test_foreign_names_that_are_no_keys_are_left_out(self, storage: DiskStorage, raw: RawDisk) -> None:
         raw.set("fine", b"x")
@@ -78,83 +105,248 @@ class TestDiskStorage(StorageTests):
         (storage.root / os.fsdecode(b"not-\xff-utf8")).write_bytes(b"x")
         assert [info.key for info in storage.list()] == ["fine"]
 
-    def test_what_vanishes_during_a_listing_is_left_out(self, storage: DiskStorage, raw: RawDisk) -> None:
+    def test_only_files_are_listed(self, storage: DiskStorage, raw: RawDisk) -> None:
         raw.set("a/there", b"x")
+        os.mkfifo(storage.root / "a" / "pipe")
+        (storage.root / "a" / "empty").mkdir()
         (storage.root / "a" / "dangling").symlink_to("nowhere")
-        assert [info.key for info in storage.list()] == ["a/there"]
+        (storage.root / "a" / "circle").symlink_to("circle")
+        (storage.root / "a" / "up").symlink_to("..")
+        (storage.root / "a" / "within").symlink_to("there")
+        assert [info.key for info in storage.list()] == ["a/there", "a/within"]
+        assert list(storage.list("a/pipe")) == []
+        assert list(storage.list("a/dangling")) == []
+
+    def test_directories_that_vanish_during_a_listing_are_left_out(self, storage: DiskStorage) -> None:
+        storage.write("stays", b"x")
+        directories = [f"d{number}" for number in range(3)]
+
+        def come_and_go(name: str) -> None:
+            for _ in range(100):
+                (storage.root / name / "deeper").mkdir(parents=True)
+                (storage.root / name / "deeper" / "file").touch()
+                shutil.rmtree(storage.root / name)
+
+        threads = [threading.Thread(target=come_and_go, args=(name,)) for name in directories]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            assert "stays" in {info.key for info in storage.list()}
+        for thread in threads:
+            thread.join()
 
     def test_a_file_in_the_place_of_a_directory_is_a_clear_error(self, storage: DiskStorage, raw: RawDisk) -> None:
         raw.set("metadata", b"in the way")
-        with pytest.raises(StorageError, match="metadata/x") as caught:
-            storage.write("metadata/x", b"x")
-        assert caught.value.__cause__ is not None
-        with pytest.raises(StorageError):
+        for key in ("metadata/x", "metadata/deep/er/x"):
+            with pytest.raises(WriteError, match=key) as caught:
+                storage.write(key, b"x")
+            assert isinstance(caught.value.__cause__, OSError)
+            assert caught.value.key == key
+        with pytest.raises(WriteError):
             DiskStorage(storage.root / "metadata").write("x", b"x")
         assert raw.keys() == ["metadata"]
 
-    def test_a_writer_that_is_killed_leaves_the_old_value(self, storage: DiskStorage, raw: RawDisk) -> None:
+    def test_a_directory_in_the_place_of_a_file_is_a_clear_error(self, storage: DiskStorage, raw: RawDisk) -> None:
+        raw.set("metadata/x", b"in the way")
+        with pytest.raises(WriteError, match="cannot write metadata in file://.*: Is a directory"):
+            storage.write("metadata", b"x")
+        assert raw.keys() == ["metadata/x"]
+
+    def test_a_read_that_fails_under_way_is_a_read_error(self) -> None:
+        storage = DiskStorage("/proc/self")  # the start of a process's memory is mapped to nothing, and cannot be read
+        with storage.open("mem") as file:
+            for read in (lambda: file.read(), lambda: file.read(10), lambda: file.readline()):
+                with pytest.raises(ReadError, match="cannot read mem in file:///proc/self: Input/output error") as caught:
+                    read()
+                assert isinstance(caught.value.__cause__, OSError)
+        with pytest.raises(ReadError):
+            storage.read("mem")
+        with pytest.raises(ReadError):
+            storage.read_range("mem", 0, 10)
+
+    def test_a_file_system_that_cannot_sync_directories_is_borne_with(self) -> None:
+        with pytest.raises(OSError, match="Invalid argument"):
+            sync_directory_plainly("/proc")
+        _sync_directory(Path("/proc"))
+
+    def test_bytes_that_did_not_arrive_are_noticed(self, storage: DiskStorage, raw: RawDisk) -> None:
+        class LosesBytes(io.RawIOBase):
+            asked = 0
+
+            def read(self, size: int = -1) -> bytes:
+                self.asked += 1
+                if self.asked == 1:
+                    return b"x" * size
+                [temporary] = (storage.root / TEMPORARY_DIRECTORY).iterdir()
+                os.truncate(temporary, 1000)
+                return b""
+
         storage.write("a", b"old value")
+        with pytest.raises(WriteError, match="1000 of 1048576 bytes arrived"):
+            storage.write("a", cast("BinaryIO", LosesBytes()))
+        assert storage.read("a") == b"old value"
+        assert raw.keys() == ["a"]
+
+    @pytest.mark.parametrize("key", ["old", "deep/new"])
+    def test_a_writer_that_is_killed_leaves_the_old_value(self, storage: DiskStorage, raw: RawDisk, key: str) -> None:
+        storage.write("old", b"old value")
         code = f"""
         import sys
         class Body:
+            asked = 0
             def read(self, size):
-                print("half", flush=True)
-                return sys.stdin.buffer.read(1) and b"x" or b"y" * size
-        DiskStorage({str(storage.root)!r}).write("a", Body())
+                self.asked += 1
+                if self.asked == 1:
+                    return b"y" * size
+                print("the first piece is written", flush=True)
+                sys.stdin.read()  # never ends: we are killed here
+        DiskStorage({str(storage.root)!r}).write({key!r}, Body())
         """
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROLOGUE + textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.stdin.write("1")
-        process.stdin.flush()
-        process.stdout.readline()  # one piece has been written, and the next is asked for
-        process.kill()
-        process.communicate()
-        assert storage.read("a") == b"old value"
-        assert [info.key for info in storage.list()] == ["a"]
+        program = PROLOGUE + textwrap.dedent(code)
+        with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"the first piece is written\n"
+            writer.kill()
+        assert storage.read("old") == b"old value"
+        assert [info.key for info in storage.list()] == ["old"]
+        [leftover] = (storage.root / TEMPORARY_DIRECTORY).iterdir()
+        assert leftover.name.startswith(f"{writer.pid}-")
+        assert leftover.stat().st_size == PIECE_BYTES
+        storage.write(key, b"new value")
+        assert storage.read(key) == b"new value"
 
-    def test_a_disk_quota_is_a_write_error_that_leaves_nothing(self, storage: DiskStorage, raw: RawDisk) -> None:
+    def test_a_limit_of_the_file_size_is_a_write_error_that_leaves_nothing(self, storage: DiskStorage, raw: RawDisk) -> None:
         storage.write("old", b"old value")
         done = in_process(
             f"""
-            import resource, signal
+            import io, resource, signal
+            from pathlib import Path
             from keepsake.exceptions import WriteError
+            Path({str(storage.root.parent / "body")!r}).write_bytes(b"x" * 1_000_000)
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
             storage = DiskStorage({str(storage.root)!r})
-            for key in ("old", "new"):
-                try:
-                    storage.write(key, b"x" * 1_000_000)
-                except WriteError as err:
-                    print(type(err.__cause__).__name__, err.key)
+            for key in ("old", "new", "deep/new"):
+                for body in (b"x" * 1_000_000, io.BytesIO(b"x" * 1_000_000), Path({str(storage.root.parent / "body")!r})):
+                    try:
+                        storage.write(key, body)
+                    except WriteError as err:
+                        print(type(err.__cause__).__name__, err.key, "File too large" in str(err))
+            storage.write("small", b"x" * 100_000)
             """
         )
-        assert done.stdout.split() == ["OSError", "old", "OSError", "new"]
-        assert storage.read("old") == b"old value"
-        assert raw.keys() == ["old"]
-
-    def test_a_place_without_permission_is_access_denied(self, storage: DiskStorage) -> None:
-        storage.write("a", b"x")
-        done = in_process(
-            f"""
-            import os
-            from keepsake.exceptions import AccessDenied
-            if os.geteuid() == 0:
-                os.seteuid(65534)  # root may do anything
-            storage = DiskStorage({str(storage.root)!r})
-            for use in (lambda: storage.write("b", b"x"), lambda: storage.read("a")):
-                try:
-                    use()
-                except AccessDenied as err:
-                    print("denied", isinstance(err, PermissionError), err.__cause__ is not None)
-            """,
-            before=lambda: [path.chmod(0o000) for path in (storage.root / "a", storage.root / TEMPORARY_DIRECTORY)],
+        assert done.stdout.splitlines() == [f"OSError {key} True" for key in ("old", "new", "deep/new") for _ in range(3)], (
+            done.stderr
         )
-        (storage.root / TEMPORARY_DIRECTORY).chmod(0o700)
-        assert done.stdout.splitlines() == ["denied True True"] * 2, done.stderr
+        assert storage.read("old") == b"old value"
+        assert raw.keys() == ["old", "small"]
+
+    def test_a_place_without_permission_is_access_denied(self, storage: DiskStorage, raw: RawDisk) -> None:
+        storage.write("a", b"x")
+        storage.write("d/b", b"x")
+        forbidden = [storage.root / "a", storage.root / TEMPORARY_DIRECTORY, storage.root / "d"]
+        uses: dict[str, Callable[[], object]] = {
+            "write b": lambda: storage.write("b", b"x"),
+            "read a": lambda: storage.read("a"),
+            "read d/b": lambda: storage.open("d/b"),
+            "delete d/b": lambda: storage.delete(["d/b"]),
+            "list d": lambda: storage.list("d"),
+        }
+        for path in forbidden:
+            path.chmod(0)
+        with bound_by_permissions(storage.root):
+            for name, use in uses.items():
+                with pytest.raises(AccessDenied, match=f"cannot {name} in {storage.url}: Permission denied") as caught:
+                    use()
+                assert isinstance(caught.value, PermissionError)
+                assert isinstance(caught.value.__cause__, PermissionError)
+                assert caught.value.key == name.partition(" ")[2]
+        for path in forbidden:
+            path.chmod(0o700)
+        assert raw.keys() == ["a", "d/b"]
+
+    @pytest.mark.parametrize("verb", ["read", "write", "delete", "list"])
+    def test_every_error_of_the_system_becomes_one_of_ours(self, storage: DiskStorage, verb: str) -> None:
+        usual = WriteError if verb in ("write", "delete") else ReadError
+        kinds: dict[int, type[StorageError]] = dict.fromkeys(errno.errorcode, usual)
+        if verb in ("read", "delete"):
+            kinds.update(dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), ObjectNotFound))
+        kinds.update(dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), AccessDenied))
+        kinds.update(dict.fromkeys((errno.ENOSPC, errno.EDQUOT), WriteError))
+        for number, kind in kinds.items():
+            with pytest.raises(StorageError) as caught, storage._errors(usual, verb, "a/b"):
+                raise OSError(number, os.strerror(number))
+            assert type(caught.value) is kind, errno.errorcode[number]
+            assert isinstance(caught.value.__cause__, OSError)
+            assert (caught.value.url, caught.value.key) == (storage.url, "a/b")
+
+    @pytest.mark.parametrize("key", ["old", "new", "deep/er/new"])
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT], ids=errno.errorcode.get)
+    def test_whichever_step_of_a_write_fails_the_value_is_the_old_or_the_new(self, tmp_path: Path, number: int, key: str) -> None:
+        """Errors that no test can cause without a file system of its own are put in the place of the system's calls."""
+        for call in itertools.count():
+            storage = DiskStorage(tmp_path / str(call))
+            raw = RawDisk(storage.root)
+            storage.write("old", b"old value")
+            before = raw.get(key)
+            with pytest.MonkeyPatch.context() as patch:
+                steps = FailingSteps(call, number)
+                for name in ("open", "mkdir", "fsync", "replace", "fstat", "stat"):
+                    patch.setattr(os, name, steps.around(getattr(os, name)))
+                raised: BaseException | None = None
+                try:
+                    storage.write(key, b"new value")
+                except WriteError as err:
+                    raised = err.__cause__
+            assert raised is steps.failed
+            assert raw.get(key) in (before, b"new value")
+            assert set(raw.keys()) <= {"old", key}
+            if not steps.failed:
+                break
+        assert call >= 6  # at least two stats, the file's sync and length, the renaming, the directory's opening and sync
+        assert raw.get(key) == b"new value"
+
+    def test_a_full_disk_says_how_much_is_missing(
+        self, storage: DiskStorage, raw: RawDisk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        storage.write("a", b"old value")
+        steps = FailingSteps(0, errno.ENOSPC, always=True)
+        monkeypatch.setattr(os, "fsync", steps.around(os.fsync))
+        (tmp_path / "body").write_bytes(b"x" * 1_500_000)
+        for body in (b"x" * 1_500_000, tmp_path / "body"):
+            with pytest.raises(
+                WriteError, match=rf"^no space left on {storage.root} \(need 1\.5 MB, \d+(\.\d+)? [kMGT]B free\)$"
+            ):
+                storage.write("a", body)
+        with pytest.raises(WriteError, match=rf"^no space left on {storage.root} \(\d+(\.\d+)? [kMGT]B free\)$"):
+            storage.write("a", io.BytesIO(b"x" * 1_500_000))
+        assert storage.read("a") == b"old value"
+        assert raw.keys() == ["a"]
+
+    def test_a_full_disk_is_said_so_where_the_root_cannot_even_be_made(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(os, "mkdir", FailingSteps(0, errno.ENOSPC).around(os.mkdir))
+        with pytest.raises(WriteError, match=r"no space left on .*deep/root \(need 1 B, "):
+            DiskStorage(tmp_path / "deep" / "root").write("a", b"x")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_interrupt_leaves_nothing(self, storage: DiskStorage, raw: RawDisk) -> None:
+        class Interrupted(io.RawIOBase):
+            def read(self, size: int = -1) -> bytes:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            storage.write("a", cast("BinaryIO", Interrupted()))
+        assert raw.keys() == []
+
+    def test_threads_may_make_the_same_directories_at_the_same_time(self, tmp_path: Path) -> None:
+        for turn in range(10):
+            storage = DiskStorage(tmp_path / f"root{turn}")
+            with ThreadPoolExecutor(6) as pool:
+                futures = [pool.submit(storage.write, f"a/b/c/{number}", b"x") for number in range(6)]
+            assert [future.exception() for future in futures] == [None] * 6
+            assert len(list(storage.list("a/b/c"))) == 6
 
     def test_files_get_the_usual_mode(self, storage: DiskStorage) -> None:
         storage.write("a", b"x")
@@ -162,11 +354,48 @@ class TestDiskStorage(StorageTests):
         os.umask(umask)
         assert (storage.root / "a").stat().st_mode & 0o777 == 0o666 & ~umask
 
+    def test_it_names_its_place(self, storage: DiskStorage) -> None:
+        assert repr(storage) == f"DiskStorage('{storage.root}')"
+        assert storage.url == f"file://{storage.root}"
+
+
+class FailingSteps:
+    """Calls of the operating system, one of which fails.
+
+    Args:
+        call: Which one, counted from 0.
+        number: The error's number.
+        always: Whether those after it fail as well.
+    """
+
+    def __init__(self, call: int, number: int, *, always: bool = False) -> None:
+        self._call = call
+        self._number = number
+        self._always = always
+        self._calls = 0
+        self.failed: OSError | None = None
+
+    def around(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            self._calls += 1
+            if self._calls == self._call + 1 or (self._always and self._calls > self._call):
+                self.failed = OSError(self._number, os.strerror(self._number))
+                raise self.failed
+            return real(*args, **kwargs)
+
+        return step
+
+
+def sync_directory_plainly(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
 
 PROLOGUE = "from keepsake.storage import DiskStorage\n"
 
 
-def in_process(code: str, before: object = None) -> subprocess.CompletedProcess[str]:
-    if callable(before):
-        before()
+def in_process(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", PROLOGUE + textwrap.dedent(code)], capture_output=True, text=True, check=False)

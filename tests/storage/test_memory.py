@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from keepsake.storage import MemoryStorage
-from tests.storage.conformance import StorageTests
+from tests.storage.conformance import StorageTests, in_another_process, overrides_suite
 
 
 class RawMemory:
@@ -21,6 +21,8 @@ class RawMemory:
 
 
 class TestMemoryStorage(StorageTests):
+    rig = "memory"
+
     @pytest.fixture
     def storage(self) -> MemoryStorage:
         return MemoryStorage()
@@ -28,3 +30,13 @@ class TestMemoryStorage(StorageTests):
     @pytest.fixture
     def raw(self, storage: MemoryStorage) -> RawMemory:
         return RawMemory(storage)
+
+    @overrides_suite("memory is one process's own: a pickled copy carries the content along and lives on by itself")
+    def test_what_another_process_writes_is_read(self, storage: MemoryStorage) -> None:
+        storage.write("a", b"old")
+        assert in_another_process(storage, "storage.write('a', b'new'); print(storage.read('a').decode())") == "new"
+        assert storage.read("a") == b"old"
+
+    def test_its_content_is_not_shown(self, storage: MemoryStorage) -> None:
+        storage.write("a", b"content")
+        assert repr(storage) == "<MemoryStorage of 1 objects>"

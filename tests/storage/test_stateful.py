@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import tempfile
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -11,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from keepsake.exceptions import ObjectNotFound
 from keepsake.storage import DiskStorage, MemoryStorage, Storage
 from keepsake.storage.base import in_prefix
+from tests.storage.conformance import BreaksOff
 
 SEGMENTS = st.sampled_from(["a", "b", "ab", "a.json", "é", "x y"])
 # A name is either a directory or an object on disk, so directories get names of their own.
@@ -33,6 +37,29 @@ class StorageMachine(RuleBasedStateMachine):
         self.storage.write(key, content)
         self.model[key] = content
 
+    @rule(key=KEYS, content=st.binary(max_size=50), skipped=st.integers(0, 10))
+    def write_from_a_stream(self, key: str, content: bytes, skipped: int) -> None:
+        body = io.BytesIO(content)
+        body.seek(skipped)
+        self.storage.write(key, body)
+        self.model[key] = content[skipped:]
+
+    @rule(key=KEYS, content=st.binary(max_size=50))
+    def write_what_breaks_off(self, key: str, content: bytes) -> None:
+        with pytest.raises(RuntimeError, match="broke off"):
+            self.storage.write(key, io.BufferedReader(BreaksOff(len(content))))
+
+    @rule(key=KEYS, other=KEYS)
+    def copy(self, key: str, other: str) -> None:
+        if key in self.model:
+            with self.storage.open(key) as stream:
+                self.storage.write(other, stream)
+            self.model[other] = self.model[key]
+
+    @rule()
+    def go_on_with_a_pickled_copy(self) -> None:
+        self.storage = pickle.loads(pickle.dumps(self.storage))
+
     @rule(key=KEYS)
     def read(self, key: str) -> None:
         try:
@@ -43,8 +70,11 @@ class StorageMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS, start=st.integers(0, 60), length=st.integers(0, 60))
     def read_range(self, key: str, start: int, length: int) -> None:
-        if key in self.model:
-            assert self.storage.read_range(key, start, length) == self.model[key][start : start + length]
+        try:
+            content: bytes | None = self.storage.read_range(key, start, length)
+        except ObjectNotFound:
+            content = None
+        assert content == (self.model[key][start : start + length] if key in self.model else None)
 
     @rule(keys=st.lists(KEYS, max_size=3))
     def delete(self, keys: list[str]) -> None:
