@@ -26,6 +26,9 @@ from tests.conftest import bound_by_permissions
 from tests.storage.conformance import StorageTests, keys_below
 
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own files, which fail in known ways, are Linux's")
+
+
 class RawDisk:
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -152,18 +155,20 @@ class TestDiskStorage(StorageTests):
             storage.write("metadata", b"x")
         assert raw.keys() == ["metadata/x"]
 
+    @linux
     def test_a_read_that_fails_under_way_is_a_read_error(self) -> None:
         storage = DiskStorage("/proc/self")  # the start of a process's memory is mapped to nothing, and cannot be read
         with storage.open("mem") as file:
-            for read in (lambda: file.read(), lambda: file.read(10), lambda: file.readline()):
+            for size in (-1, 10):
                 with pytest.raises(ReadError, match="cannot read mem in file:///proc/self: Input/output error") as caught:
-                    read()
+                    file.read(size)
                 assert isinstance(caught.value.__cause__, OSError)
         with pytest.raises(ReadError):
             storage.read("mem")
         with pytest.raises(ReadError):
             storage.read_range("mem", 0, 10)
 
+    @linux
     def test_a_file_system_that_cannot_sync_directories_is_borne_with(self) -> None:
         with pytest.raises(OSError, match="Invalid argument"):
             sync_directory_plainly("/proc")

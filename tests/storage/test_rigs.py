@@ -87,7 +87,7 @@ def test_a_reason_must_be_given() -> None:
         rig = "spoken"
 
         @overrides_suite("objects of this store have no directories")
-        def test_a_directory_is_no_object(self) -> None: ...  # type: ignore[override]
+        def test_a_directory_is_no_object(self) -> None: ...
 
 
 def test_a_rig_has_a_name() -> None:
