@@ -294,8 +294,14 @@ def _absolute_url(repository: str, base: Path, said_by: str) -> str:
     scheme, separator, rest = repository.partition("://")
     if separator and scheme.lower() != "file":
         return repository
+    if not separator and repository.partition(":")[0].lower() in ("file", "gs", "s3") and ":" in repository:
+        # Not a directory of that name: the storage says which slashes are missing.
+        return repository
     path = rest if separator else repository
     if not path:
         raise ConfigInvalid(f'{said_by}: "{repository}" names no directory', hint='write, for example, "file://.keepsake"')
-    absolute = base / Path(path).expanduser()
+    try:
+        absolute = base / Path(path).expanduser()
+    except RuntimeError as err:
+        raise ConfigInvalid(f'{said_by}: "{repository}": {err}', hint="write the whole path") from err
     return f"file://{absolute.resolve() if '..' in absolute.parts else absolute}"

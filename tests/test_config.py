@@ -267,3 +267,13 @@ class TestMistakes:
         (directory / "pyproject.toml").mkdir()
         with pytest.raises(ConfigNotFound):
             load()
+
+
+@pytest.mark.parametrize("repository", ["s3:bucket/runs", "gs:/bucket", "file:/data/runs"])
+def test_an_address_without_its_slashes_is_no_directory(repository: str) -> None:
+    assert load(repository=repository).url == repository  # which the storage refuses, with the slashes in its hint
+
+
+def test_the_home_of_nobody_is_a_clear_error() -> None:
+    with pytest.raises(ConfigInvalid, match="no-such-person"):
+        load(repository="file://~no-such-person/runs")

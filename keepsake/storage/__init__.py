@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,14 +52,19 @@ def from_url(url: str) -> Storage:
         close = difflib.get_close_matches(scheme, _SCHEMES, n=1)
         known = ", ".join(f"{name}://" for name in _SCHEMES)
         raise RepositoryConfigurationError(
-            f'unknown repository scheme "{scheme}://" in "{url}" (known: {known})',
-            hint=f"write {close[0]}://{location}" if close else "write file://.keepsake",
+            f'unknown repository scheme "{scheme}://" in "{_without_password(url)}" (known: {known})',
+            hint=f"write {close[0]}://{_without_password(location)}" if close else "write file://.keepsake",
         )
     try:
         return _SCHEMES[scheme](location)
     except RuntimeError as err:
         # Only expanduser() raises it: no such user, or one without a home directory.
         raise RepositoryConfigurationError(f'"{url}": {err}', hint="write the whole path") from err
+
+
+def _without_password(url: str) -> str:
+    """Return a URL for a message, which may be read by others."""
+    return re.sub(r"(^|//)[^/@]*@", r"\1[redacted]@", url)
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -135,8 +135,6 @@ class DiskStorage:
         try:
             yield
         except OSError as err:
-            if isinstance(err, StorageError):
-                raise
             if verb in ("read", "delete") and err.errno in _NO_OBJECT:
                 raise ObjectNotFound(f"no object {key} in {self.url}", url=self.url, key=key) from err
             if err.errno in _FORBIDDEN:

@@ -25,7 +25,6 @@ from keepsake.storage.disk import TEMPORARY_DIRECTORY, _sync_directory
 from tests.conftest import bound_by_permissions
 from tests.storage.conformance import StorageTests, keys_below
 
-
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own files, which fail in known ways, are Linux's")
 
 
@@ -327,6 +326,33 @@ class TestDiskStorage(StorageTests):
             storage.write("a", io.BytesIO(b"x" * 1_500_000))
         assert storage.read("a") == b"old value"
         assert raw.keys() == ["a"]
+
+    def test_what_the_half_written_file_takes_counts_as_free(self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+        storage.write("a", b"x")
+        nothing = shutil.disk_usage(storage.root)._replace(free=0)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: nothing)
+        monkeypatch.setattr(os, "fsync", FailingSteps(0, errno.ENOSPC).around(os.fsync))
+        with pytest.raises(WriteError, match=r"\(need 1\.5 MB, 1\.5 MB free\)"):
+            storage.write("a", b"x" * 1_500_000)
+
+    def test_a_write_is_durable_before_and_after_it_is_seen(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a power cut leaves cannot be tested; that everything is handed to the disk, in this order, can."""
+        storage = DiskStorage(tmp_path / "root")
+        path = storage.root / "deep" / "er" / "new"
+        synced: list[tuple[int, bool]] = []
+
+        def fsync(descriptor: int) -> None:
+            synced.append((os.fstat(descriptor).st_ino, path.exists()))
+            real(descriptor)
+
+        real = os.fsync
+        monkeypatch.setattr(os, "fsync", fsync)
+        storage.write("deep/er/new", b"x")
+        parents = [tmp_path, storage.root, storage.root, storage.root / "deep", storage.root / "deep" / "er"]
+        directories = [(directory.stat().st_ino, False) for directory in parents[:-1]] + [(parents[-1].stat().st_ino, True)]
+        file = (path.stat().st_ino, False)
+        # The root and its place of temporary files, the file, the key's directories, and at last the file's new name.
+        assert synced == [*directories[:2], file, *directories[2:]]
 
     def test_a_full_disk_is_said_so_where_the_root_cannot_even_be_made(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

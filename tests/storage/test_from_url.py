@@ -105,3 +105,10 @@ def test_nothing_is_touched(tmp_path: Path) -> None:
 
 def test_every_exported_name_is_there() -> None:
     assert all(hasattr(storage, name) for name in storage.__all__)
+
+
+def test_a_password_in_a_mistaken_url_is_not_repeated() -> None:
+    for url in ("ftp://ana:hunter2@host/runs", "fiel://ana:hunter2@host/runs"):
+        with pytest.raises(RepositoryConfigurationError, match="unknown repository scheme") as caught:
+            from_url(url)
+        assert "hunter2" not in str(caught.value)
