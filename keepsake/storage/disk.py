@@ -13,7 +13,7 @@ from time import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from keepsake.exceptions import AccessDenied, ObjectNotFound, ReadError, StorageError, WriteError
-from keepsake.storage.base import Body, ObjectInfo, Storage, check_key, check_prefix, in_prefix, pieces
+from keepsake.storage.base import PIECE_BYTES, Body, ObjectInfo, Storage, check_key, check_prefix, in_prefix, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -80,8 +80,14 @@ class DiskStorage:
         if start < 0 or length < 0:
             raise ValueError(f"a range cannot be negative: start {start}, length {length}")
         with self.open(key) as file:
+            with self._errors(ReadError, "read", key):
+                size_bytes = os.fstat(file.fileno()).st_size
+            if start > size_bytes:
+                # File systems refuse offsets from some size on.
+                return b""
             file.seek(start)
-            return file.read(length)
+            # Memory is taken for as much as is asked for. A file that says it is empty need not be: those of the kernel do.
+            return file.read(min(length, max(size_bytes - start, PIECE_BYTES)))
 
     def write(self, key: str, body: Body) -> None:
         path = self._path(key)
@@ -163,6 +169,10 @@ class _File(io.FileIO):
     def readall(self) -> bytes:
         with self._errors():
             return super().readall()
+
+    def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
+        with self._errors():
+            return super().seek(position, whence)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keepsake.capture.files import FileEntry
-from keepsake.exceptions import StorageError
+from keepsake.exceptions import KeepsakeError, ReadError, StorageError
 from keepsake.recording.recorder import Recorder
 from keepsake.repository import layout
 from keepsake.repository.records import ArchiveInfo, ExperimentRecord, utc_now
@@ -36,16 +36,18 @@ def assert_consistent(storage: MemoryStorage) -> list[ExperimentRecord]:
                 )
         for checkpoint in record.checkpoints:
             assert (checkpoint.path is None) == (checkpoint.archive is None)
+    beating = {layout.id_of_json_key(info.key) for info in storage.list(layout.HEARTBEATS_PREFIX)}
+    assert beating <= {record.id for record in records}
     return records
 
 
-def record_training(repository: Repository, directory: Path, accepted: list[str]) -> None:
+def record_training(repository: Repository, directory: Path, accepted: list[str], *, beats: bool = False) -> None:
     """Start an experiment, make three checkpoints and end it, as a training does."""
     (directory / "weights").write_bytes(b"w" * 1000)
     record = ExperimentRecord(id=layout.new_id(), created=utc_now(), path=".")
     recorder = Recorder(repository, record, directory, quiet=True)
     repository.prepare()
-    recorder.start([FileEntry("weights", directory / "weights", "file")], beats=False)
+    recorder.start([FileEntry("weights", directory / "weights", "file")], beats=beats)
     for step in range(3):
         recorder.checkpoint("weights", step, {"loss": step}, ("loss", "minimize"))
     accepted += [checkpoint.id for checkpoint in recorder.record.checkpoints]
@@ -54,12 +56,13 @@ def record_training(repository: Repository, directory: Path, accepted: list[str]
 
 @pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
 @pytest.mark.parametrize("call", CALLS)
-def test_a_training_on_a_store_that_fails_once(call: int, after: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("beats", [False, True], ids=["silent", "beating"])
+def test_a_training_on_a_store_that_fails_once(beats: bool, call: int, after: bool, tmp_path: Path) -> None:
     inner = MemoryStorage()
     storage = FaultyStorage(inner, [Fault(call, after=after)])
     accepted: list[str] = []
     try:
-        record_training(Repository(storage), tmp_path, accepted)
+        record_training(Repository(storage), tmp_path, accepted, beats=beats)
     except StorageError:
         # Only the start may raise, where nothing is lost yet, and then nothing has begun.
         assert accepted == []
@@ -70,6 +73,7 @@ def test_a_training_on_a_store_that_fails_once(call: int, after: bool, tmp_path:
     if storage.happened == []:
         assert [record.outcome for record in records] == ["finished"]
         assert len(stored) == 3
+        assert list(inner.list(layout.HEARTBEATS_PREFIX)) == []
     else:
         # One fault costs one checkpoint's files or metrics at most, or the start or the end.
         assert not records or len(stored) >= 2
@@ -96,3 +100,42 @@ def test_a_deletion_on_a_store_that_fails_once(what: str, call: int, after: bool
         assert not storage.happened
         assert len(Repository(inner).list_experiments()) == (0 if what == "experiment" else 1)
     assert_consistent(inner)
+
+
+def content_of(storage: MemoryStorage) -> dict[str, bytes]:
+    return {info.key: storage.read(info.key) for info in storage.list()}
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 12])
+@pytest.mark.parametrize("call", [0, 1], ids=["the format", "the record"])
+def test_a_record_that_is_read_in_part_is_not_written_back(call: int, length: int, tmp_path: Path) -> None:
+    inner = MemoryStorage()
+    record_training(Repository(inner), tmp_path, [])
+    [record] = Repository(inner).list_experiments()
+    before = content_of(inner)
+    storage = FaultyStorage(inner, [Fault(call, "read", truncate_to=length)])
+    with pytest.raises(KeepsakeError):
+        Repository(storage).delete_checkpoint(record.id, record.checkpoints[1].id)
+    assert storage.happened
+    assert content_of(inner) == before
+
+
+@pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.99])
+def test_an_archive_that_is_read_in_part_is_noticed(part: float, tmp_path: Path) -> None:
+    inner = MemoryStorage()
+    record_training(Repository(inner), tmp_path, [])
+    [record] = Repository(inner).list_experiments()
+    key, archive = layout.checkpoint_archive_key(record.checkpoints[0].id), record.checkpoints[0].archive
+    storage = FaultyStorage(inner, [Fault(0, "open", truncate_to=int(part * len(inner.read(key))))])
+    target = tmp_path / "target"
+    target.mkdir()
+    with pytest.raises(ReadError):
+        Repository(storage).extract_archive(key, target, announced=archive)
+    assert Repository(storage).extract_archive(key, target, announced=archive) == ["weights"]
+
+
+def test_every_call_of_a_training_has_had_its_fault(tmp_path: Path) -> None:
+    """The positions above reach beyond the last call; a training that comes to make more of them needs more."""
+    storage = FaultyStorage(MemoryStorage())
+    record_training(Repository(storage), tmp_path, [], beats=True)
+    assert storage.calls["any"] < len(CALLS)

@@ -25,6 +25,9 @@ from keepsake.storage import Body, ObjectInfo, Storage
 LARGE = 9 * 1024 * 1024 + 17
 """More than the size from which S3 clients upload in parts."""
 
+LONGEST_KEY = f"{('k' * 200 + '/') * 5}{'k' * 19}"
+"""1024 bytes, in segments of 200 at most."""
+
 BAD_KEYS = (
     "",
     "/a",
@@ -38,9 +41,12 @@ BAD_KEYS = (
     "a\\b",
     "a\nb",
     "a\0b",
+    "a\x1fb",
+    "a\x7fb",
     "\ud800",
-    "x" * 300,
-    "y/" * 600 + "y",
+    "x" * 201,
+    "é" * 101,
+    f"{LONGEST_KEY}k",
 )
 
 
@@ -195,6 +201,18 @@ class StorageTests:
         storage.write("a", b"0123456789")
         assert storage.read_range("a", start, length) == expected
 
+    @pytest.mark.parametrize("huge", [1 << 40, 1 << 45, 1 << 62, 1 << 63, 1 << 70])
+    def test_a_range_may_reach_beyond_all_bounds(self, storage: Storage, huge: int) -> None:
+        storage.write("a", b"0123456789")
+        assert storage.read_range("a", 4, huge) == b"456789"
+        assert storage.read_range("a", huge, 1) == b""
+        assert storage.read_range("a", huge, huge) == b""
+
+    def test_a_long_range_of_a_large_object_is_whole(self, storage: Storage) -> None:
+        content = os.urandom(LARGE)
+        storage.write("large", content)
+        assert storage.read_range("large", 5, LARGE) == content[5:]
+
     @pytest.mark.parametrize(("start", "length"), [(-1, 1), (0, -1)])
     def test_a_negative_range_is_a_mistake(self, storage: Storage, start: int, length: int) -> None:
         storage.write("a", b"0123456789")
@@ -303,6 +321,11 @@ class StorageTests:
             storage.write(key, b"")
         assert [info.key for info in storage.list("e/abc")] == ["e/abc/x", "e/abc/y/z"]
 
+    @pytest.mark.parametrize("prefix", ["there/deeper", "there/deeper/still", "ther", "missing/deeper"])
+    def test_nothing_lies_below_an_object(self, storage: Storage, prefix: str) -> None:
+        storage.write("there", b"x")
+        assert list(storage.list(prefix)) == []
+
     def test_more_than_a_page_is_listed(self, storage: Storage, raw: Raw) -> None:
         for number in range(1100):
             raw.set(f"many/{number:05}", b"")
@@ -341,6 +364,8 @@ class StorageTests:
             "a=b,c;d",
             "#hash?query",
             "x" * 200,
+            "é" * 100,
+            LONGEST_KEY,
             "/".join("abcdefghij" * 9),
             "~",
             "...",
@@ -366,6 +391,14 @@ class StorageTests:
             with pytest.raises(ValueError, match="bad storage key"):
                 use()
         assert raw.keys() == []
+
+    @pytest.mark.parametrize("key", ["", "../a", "a\\b"])
+    def test_a_bad_key_is_refused_before_the_body_is_read(self, storage: Storage, tmp_path: Path, key: str) -> None:
+        body = io.BytesIO(b"the whole body")
+        for refused in (body, io.BufferedReader(BreaksOff(0)), tmp_path / "missing"):
+            with pytest.raises(ValueError, match="bad storage key"):
+                storage.write(key, refused)
+        assert body.tell() == 0
 
     def test_one_bad_key_saves_all_from_deletion(self, storage: Storage) -> None:
         storage.write("fine", b"x")

@@ -119,6 +119,27 @@ class TestDiskStorage(StorageTests):
         assert list(storage.list("a/pipe")) == []
         assert list(storage.list("a/dangling")) == []
 
+    @pytest.mark.parametrize(("offset_s", "least", "most"), [(3600, 0, 0), (-3600, 3600, 7200)], ids=["future", "past"])
+    def test_an_age_is_never_negative(self, storage: DiskStorage, offset_s: float, least: float, most: float) -> None:
+        storage.write("a", b"x")
+        written = (storage.root / "a").stat().st_mtime + offset_s
+        os.utime(storage.root / "a", (written, written))
+        [info] = storage.list("a")
+        assert least <= info.age_s <= most
+
+    def test_the_etag_tells_rewrites_apart_that_only_the_file_or_only_its_time_does(self, storage: DiskStorage) -> None:
+        def etag_at(time_ns: int) -> str:
+            os.utime(storage.root / "a", ns=(time_ns, time_ns))
+            [info] = storage.list("a")
+            return info.etag
+
+        storage.write("a", b"one")
+        first = etag_at(10**18)
+        storage.write("a", b"two")  # another file, of the same size, in the same tick of the clock
+        second = etag_at(10**18)
+        (storage.root / "a").write_bytes(b"six")  # the same file, rewritten in place by another program
+        assert len({first, second, etag_at(10**18 + 1)}) == 3
+
     def test_directories_that_vanish_during_a_listing_are_left_out(self, storage: DiskStorage) -> None:
         storage.write("stays", b"x")
         directories = [f"d{number}" for number in range(3)]
@@ -166,6 +187,14 @@ class TestDiskStorage(StorageTests):
             storage.read("mem")
         with pytest.raises(ReadError):
             storage.read_range("mem", 0, 10)
+
+    def test_a_position_that_cannot_be_is_a_read_error(self, storage: DiskStorage) -> None:
+        storage.write("a", b"0123456789")
+        with storage.open("a") as file:
+            with pytest.raises(ReadError, match="cannot read a in file://.*: Invalid argument") as caught:
+                file.seek(-1)
+            assert isinstance(caught.value.__cause__, OSError)
+            assert (file.seek(3), file.read()) == (3, b"3456789")
 
     @linux
     def test_a_file_system_that_cannot_sync_directories_is_borne_with(self) -> None:
