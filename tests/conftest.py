@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from keepsake import Project, messages
+from keepsake.recording import exits
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,6 +32,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     messages.forget_said()
+
+
+@pytest.fixture(autouse=True)
+def _no_experiment_outlives_its_test() -> Iterator[None]:
+    """Let go of what is still being recorded: its threads would work in the middle of the tests that follow."""
+    yield
+    for recorder in exits.live():
+        recorder.abandon()
 
 
 KEPT_VARIABLES = ("KEEPSAKE_ORIGINAL", "KEEPSAKE_REQUIRE_RIGS", "KEEPSAKE_NO_ANALYTICS")

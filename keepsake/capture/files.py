@@ -6,6 +6,7 @@ This only lists. Packing what is listed is `keepsake.repository.archive`'s busin
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import stat
@@ -18,6 +19,7 @@ from keepsake import messages
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from io import BufferedReader
 
     from pathspec.pattern import Pattern
 
@@ -32,7 +34,7 @@ IGNORED_NAMES = frozenset(
 MARKERS = frozenset({"pyvenv.cfg", "conda-meta", "CACHEDIR.TAG"})
 """What tells that a directory is a virtual environment, or the cache of some tool."""
 
-REPOSITORY_MEMBERS = ("repository.json", "metadata", "experiments", "checkpoints", "metrics")
+REPOSITORY_MEMBERS = ("repository.json", "metadata", "experiments", "checkpoints", "metrics", ".tmp", ".journal")
 """What is left out where the whole project lies inside a repository's directory."""
 
 
@@ -96,6 +98,20 @@ def checkpoint_files(
     if not name:
         raise ValueError(f'path="{os.fspath(path)}" has no name to save it under')
     return name, _entries(located, name, directory, exclude)
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file for reading, without following a link or waiting for a pipe that took its place.
+
+    Raises:
+        OSError: It is not there, or not readable, or a link (``ELOOP``), or a pipe or a device (``EINVAL``).
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    file = open(path, "rb", opener=lambda name, _: os.open(name, flags | getattr(os, "O_CLOEXEC", 0)))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "no plain file", str(path))
+    return file
 
 
 # --- the path that was named ------------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ class Ending(Protocol):
     def finish(self, outcome: Outcome, error: BaseException | str | None = None) -> None:
         """Record the outcome; must not raise and may be called again."""
 
+    def abandon(self) -> None:
+        """Stop without recording anything more."""
+
 
 _live: list[Ending] = []
 _earlier: dict[int, Callable[[int, FrameType | None], Any] | int] = {}
@@ -61,6 +64,11 @@ def unregister(recorder: Ending) -> None:
         _remove_handlers()
 
 
+def live() -> list[Ending]:
+    """Return who will be told when the process ends."""
+    return _live.copy()
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Put off termination signals until the block is left, so that none arrives in the middle of our own writing."""
@@ -84,13 +92,17 @@ def uninterrupted() -> Iterator[None]:
 
 def _at_exit() -> None:
     exception = _uncaught()
-    for recorder in _live:
-        if exception is not None and exception is not _last_exception:
-            recorder.finish("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed", exception)
-        elif _received is not None:
-            recorder.finish("interrupted", _received.name)
-        else:
-            recorder.finish("finished")
+    try:
+        for recorder in live():
+            if exception is not None and exception is not _last_exception:
+                recorder.finish("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed", exception)
+            elif _received is not None:
+                recorder.finish("interrupted", _received.name)
+            else:
+                recorder.finish("finished")
+    except KeyboardInterrupt:
+        # The person does not want to wait for what is still being stored, and has been told where it is.
+        pass
 
 
 def _uncaught() -> BaseException | None:
@@ -149,7 +161,7 @@ def _on_signal(signum: int, frame: FrameType | None) -> None:
         # The program decides what the signal means. If it ends the process, _at_exit records that it was interrupted.
         earlier(signum, frame)
         return
-    for recorder in _live:
+    for recorder in live():
         recorder.finish("interrupted", received.name)
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import stat
+import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from keepsake.exceptions import AccessDenied, ObjectNotFound, ReadError, StorageError, WriteError
 from keepsake.storage.base import PIECE_BYTES, Body, ObjectInfo, Storage, check_key, check_prefix, in_prefix, pieces
+from keepsake.storage.locks import lock_descriptor, machine_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +25,19 @@ if TYPE_CHECKING:
 
 TEMPORARY_DIRECTORY = ".tmp"
 """Where files lie while they are written: beside the keys and not among them, because keepsake 0.4.2 reads every file in
-``metadata/experiments`` whatever its name. Keys and prefixes that begin with it are refused."""
+``metadata/experiments`` whatever its name."""
+
+JOURNAL_DIRECTORY = ".journal"
+"""Where `keepsake.repository.journal` keeps what is not stored yet."""
+
+RESERVED = (TEMPORARY_DIRECTORY, JOURNAL_DIRECTORY)
+"""What lies in the directory and is no object. Keys and prefixes that begin with one of these are refused."""
+
+LEFT_BEHIND_S = 60.0
+"""How long nobody has written a temporary file that may be taken for a leftover: more than it takes to lock a new one."""
+
+LEFT_BEHIND_ELSEWHERE_S = 86_400.0
+"""The same for a file of another machine, whose locks may not reach this one."""
 
 _NO_OBJECT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 """No file, a file where the key has a directory, a directory where the key has a file: no object in each case."""
@@ -38,14 +52,14 @@ class DiskStorage:
     """A directory.
 
     A write goes to a temporary name on the same file system, is synced, and renamed into place; then the directory is synced. The
-    temporary name begins with the ID of the writing process: if no such process lives on the machines that share the
-    directory, the file is a leftover of one that was killed.
+    temporary file is locked while it is written, so that one of a process that was killed can be told and swept.
 
     Files are listed whoever wrote them, if their names can be keys; links to directories are read through but not listed through.
     Directories that have become empty stay: removing them would race with writers that have just found them.
 
     Args:
-        root: The directory; made at the first write.
+        root: The directory; made at the first write. Where it has gone after that, such as a file system that is not mounted any more,
+            it is not made again: what came into a new one would be hidden when the old one is back.
 
     Example:
         >>> DiskStorage("/data/experiments").url
@@ -54,6 +68,7 @@ class DiskStorage:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
+        self._was_there = False
 
     @property
     def url(self) -> str:
@@ -91,15 +106,19 @@ class DiskStorage:
 
     def write(self, key: str, body: Body) -> None:
         path = self._path(key)
-        temporary = self.root / TEMPORARY_DIRECTORY / f"{os.getpid()}-{os.urandom(8).hex()}"
+        temporary = self.root / TEMPORARY_DIRECTORY / f"{_machine()}-{os.getpid()}-{os.urandom(8).hex()}"
 
         def errors() -> AbstractContextManager[None]:
             return self._errors(WriteError, "write", key, body=body, temporary=temporary)
 
         with errors():
-            _make_directories(temporary.parent)
+            _make_directories(temporary.parent, below=self.root if self._was_there else None)
+            self._was_there = True
             # Unbuffered: the pieces are large, and a buffer would be flushed by close(), where errors are easily lost.
             file = temporary.open("xb", buffering=0)
+            with suppress(OSError):
+                # Without a lock its age must do.
+                lock_descriptor(file.fileno())
         with _discarded_on_failure(file, temporary):
             size_bytes = 0
             # Only our own part is under errors(): what the body raises while it is read is the caller's.
@@ -111,9 +130,50 @@ class DiskStorage:
                 os.fsync(file.fileno())
                 _check_length(file, size_bytes)
                 file.close()
-                _make_directories(path.parent)
+                _make_directories(path.parent, below=self.root)
                 temporary.replace(path)
                 _sync_directory(path.parent)
+
+    def adopt(self, path: Path, key: str) -> None:
+        """Make a file an object by renaming it, as durable as one that was written; afterwards it is gone from its place.
+
+        In constant time where it lies on the same file system, but for what has not reached the disk yet.
+
+        Args:
+            path: The file, which nobody writes any more.
+            key: The object's key.
+
+        Raises:
+            WriteError: The store could not take it; the file is where it was.
+            FileNotFoundError: There is no such file.
+        """
+        target = self._path(key)
+        with path.open("rb+") as file, self._errors(WriteError, "write", key, body=path):
+            os.fsync(file.fileno())
+        try:
+            with self._errors(WriteError, "write", key, body=path):
+                _make_directories(target.parent, below=self.root)
+                path.replace(target)
+                _sync_directory(target.parent)
+        except WriteError as err:
+            if not (isinstance(err.__cause__, OSError) and err.__cause__.errno == errno.EXDEV):
+                raise
+            self.write(key, path)
+            path.unlink()
+
+    def sweep(self) -> None:
+        """Remove the temporary files of processes that were killed; those that may still be written stay.
+
+        Raises:
+            StorageError: The directory cannot be read, or a file not be removed.
+        """
+        directory = self.root / TEMPORARY_DIRECTORY
+        now = time()
+        with self._errors(WriteError, "sweep", TEMPORARY_DIRECTORY):
+            for entry in _entries(str(directory)):
+                status = _status(entry)
+                if status is not None and _is_left_behind(entry, now - status.st_mtime):
+                    Path(entry.path).unlink(missing_ok=True)
 
     def delete(self, keys: Iterable[str]) -> None:
         for path, key in [(self._path(key), key) for key in keys]:
@@ -129,30 +189,54 @@ class DiskStorage:
         return iter(sorted(found, key=lambda info: info.key.encode()))
 
     def _path(self, key: str) -> Path:
-        if in_prefix(check_key(key), TEMPORARY_DIRECTORY):
-            raise ValueError(f"bad storage key {key!r}: names below {TEMPORARY_DIRECTORY} are reserved")
+        if any(in_prefix(check_key(key), name) for name in RESERVED):
+            raise ValueError(f"bad storage key {key!r}: names below {' and '.join(RESERVED)} are reserved")
         return self.root / key
 
     @contextmanager
     def _errors(
         self, kind: type[StorageError], verb: str, key: str, *, body: Body | None = None, temporary: Path | None = None
     ) -> Iterator[None]:
-        """Turn the operating system's errors into ours, all in this one place."""
         try:
             yield
         except OSError as err:
-            if verb in ("read", "delete") and err.errno in _NO_OBJECT:
-                raise ObjectNotFound(f"no object {key} in {self.url}", url=self.url, key=key) from err
-            if err.errno in _FORBIDDEN:
-                raise AccessDenied(f"cannot {verb} {key} in {self.url}: {err.strerror}", url=self.url, key=key) from err
-            if err.errno == errno.ENOSPC:
-                known = [f"need {_size_text(need)}" for need in (_size_bytes(body),) if need is not None]
-                known += [f"{_size_text(free)} free" for free in (_free_bytes(self.root, temporary),) if free is not None]
-                numbers = f" ({', '.join(known)})" if known else ""
-                raise WriteError(f"no space left on {self.root}{numbers}", url=self.url, key=key) from err
-            if err.errno == errno.EDQUOT:
-                raise WriteError(f"disk quota exceeded on {self.root}", url=self.url, key=key) from err
-            raise kind(f"cannot {verb} {key} in {self.url}: {err.strerror or err}", url=self.url, key=key) from err
+            raise disk_error(err, kind, verb, key, self.root, body=body, temporary=temporary) from err
+
+
+def disk_error(
+    err: OSError,
+    kind: type[StorageError],
+    verb: str,
+    key: str,
+    root: Path,
+    *,
+    body: Body | None = None,
+    temporary: Path | None = None,
+) -> StorageError:
+    """Return the operating system's error as ours, all in this one place.
+
+    Args:
+        err: What the system said.
+        kind: What it is if nothing more is known.
+        verb: What was tried.
+        key: What with, relative to the root.
+        root: The directory.
+        body: What was being written.
+        temporary: The half-written file, whose room will be free again.
+    """
+    url = f"file://{root}"
+    if verb in ("read", "delete") and err.errno in _NO_OBJECT:
+        return ObjectNotFound(f"no object {key} in {url}", url=url, key=key)
+    if err.errno in _FORBIDDEN:
+        return AccessDenied(f"cannot {verb} {key} in {url}: {err.strerror}", url=url, key=key)
+    if err.errno == errno.ENOSPC:
+        known = [f"need {size_text(need)}" for need in (_size_bytes(body),) if need is not None]
+        known += [f"{size_text(free)} free" for free in (_free_bytes(root, temporary),) if free is not None]
+        numbers = f" ({', '.join(known)})" if known else ""
+        return WriteError(f"no space left on {root}{numbers}", url=url, key=key)
+    if err.errno == errno.EDQUOT:
+        return WriteError(f"disk quota exceeded on {root}", url=url, key=key)
+    return kind(f"cannot {verb} {key} in {url}: {err.strerror or err}", url=url, key=key)
 
 
 class _File(io.FileIO):
@@ -205,11 +289,16 @@ def _check_length(file: io.FileIO, size_bytes: int) -> None:
         raise OSError(errno.EIO, f"{arrived} of {size_bytes} bytes arrived")
 
 
-def _make_directories(path: Path) -> None:
-    """Make a directory and its parents, each durable in its own parent."""
-    if path.is_dir():
+def _make_directories(path: Path, *, below: Path | None = None) -> None:
+    """Make a directory and its parents, each durable in its own parent.
+
+    Args:
+        path: The directory.
+        below: One of its parents, which is not made.
+    """
+    if path.is_dir() or path == below:
         return
-    _make_directories(path.parent)
+    _make_directories(path.parent, below=below)
     try:
         path.mkdir()
     except FileExistsError:
@@ -233,6 +322,33 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def _machine() -> str:
+    return f"{zlib.crc32(machine_id().encode()):08x}"
+
+
+def _is_left_behind(entry: os.DirEntry[str], age_s: float) -> bool:
+    """Tell whether nobody writes a temporary file any more.
+
+    Its lock tells, and not whether the process lives: its ID may be one of another container. The lock says nothing while the
+    file has just been made, nor in the process itself, which would lose its own lock by asking.
+    """
+    machine, _, rest = entry.name.partition("-")
+    if (machine, rest.partition("-")[0]) == (_machine(), str(os.getpid())):
+        return False
+    if age_s < (LEFT_BEHIND_S if machine == _machine() else LEFT_BEHIND_ELSEWHERE_S):
+        return False
+    try:
+        descriptor = os.open(entry.path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return lock_descriptor(descriptor) or age_s >= LEFT_BEHIND_ELSEWHERE_S
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +364,7 @@ def _files(start: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         for entry in _entries(directory):
             key = f"{parent}/{entry.name}" if parent else entry.name
             if entry.is_dir(follow_symlinks=False):
-                if key != TEMPORARY_DIRECTORY:
+                if key not in RESERVED:
                     pending.append((entry.path, key))
             elif (status_or_none := _status(entry)) and stat.S_ISREG(status_or_none.st_mode):
                 # Nothing but a file is an object: opening a named pipe would wait for ever.
@@ -310,11 +426,11 @@ def _free_bytes(root: Path, temporary: Path | None) -> int | None:
     return None
 
 
-def _size_text(size_bytes: float) -> str:
+def size_text(size_bytes: float) -> str:
     """Return a size for people.
 
     Example:
-        >>> [_size_text(size) for size in (12, 12_300, 101_000_000, 4_040_000_000)]
+        >>> [size_text(size) for size in (12, 12_300, 101_000_000, 4_040_000_000)]
         ['12 B', '12.3 kB', '101 MB', '4.04 GB']
     """
     unit = "B"

@@ -1,4 +1,4 @@
-"""A store that fails where a test plans it: around any other store, through the same protocol."""
+"""Stores that fail where a test plans it: one around any other store, through the same protocol, and one that is a disk store."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import io
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
 from keepsake.exceptions import ReadError, StorageError, WriteError
-from keepsake.storage import Body, ObjectInfo, Storage
+from keepsake.storage import Body, DiskStorage, ObjectInfo, Storage
 
 T = TypeVar("T")
 Verb = Literal["read", "open", "read_range", "write", "delete", "list", "any"]
@@ -62,11 +63,11 @@ class Fault:
 
 
 @dataclass
-class FaultyStorage:
-    """Passes everything on to another store, but for the faults that are planned.
+class FaultPlan:
+    """Makes calls, but for the faults that are planned.
 
     Args:
-        inner: The store.
+        url: The store, for the errors.
         plan: The faults; each happens once.
 
     Attributes:
@@ -74,7 +75,7 @@ class FaultyStorage:
         calls: How often each verb has been called.
     """
 
-    inner: Storage
+    url: str
     plan: list[Fault] = field(default_factory=list)
     happened: list[Fault] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
@@ -82,29 +83,7 @@ class FaultyStorage:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
 
-    @property
-    def url(self) -> str:
-        return self.inner.url
-
-    def read(self, key: str) -> bytes:
-        return self._call("read", lambda: self.inner.read(key), _cut_bytes)
-
-    def open(self, key: str) -> BinaryIO:
-        return self._call("open", lambda: self.inner.open(key), _cut_stream)
-
-    def read_range(self, key: str, start: int, length: int) -> bytes:
-        return self._call("read_range", lambda: self.inner.read_range(key, start, length), _cut_bytes)
-
-    def write(self, key: str, body: Body) -> None:
-        self._call("write", lambda: self.inner.write(key, body))
-
-    def delete(self, keys: Iterable[str]) -> None:
-        self._call("delete", lambda: self.inner.delete(keys))
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        return self._call("list", lambda: self.inner.list(prefix))
-
-    def _call(self, verb: Verb, work: Callable[[], T], cut: Callable[[T, int], T] | None = None) -> T:
+    def call(self, verb: Verb, work: Callable[[], T], cut: Callable[[T, int], T] | None = None) -> T:
         fault = self._due(verb)
         if fault is None:
             return work()
@@ -139,6 +118,84 @@ class FaultyStorage:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
+
+
+class FaultyStorage:
+    """Passes everything on to another store, but for the faults that are planned.
+
+    Args:
+        inner: The store.
+        plan: The faults; each happens once.
+    """
+
+    def __init__(self, inner: Storage, plan: list[Fault] | None = None) -> None:
+        self.inner = inner
+        self.faults = FaultPlan(inner.url, plan or [])
+
+    @property
+    def url(self) -> str:
+        return self.inner.url
+
+    @property
+    def happened(self) -> list[Fault]:
+        return self.faults.happened
+
+    @property
+    def calls(self) -> dict[str, int]:
+        return self.faults.calls
+
+    def read(self, key: str) -> bytes:
+        return self.faults.call("read", lambda: self.inner.read(key), _cut_bytes)
+
+    def open(self, key: str) -> BinaryIO:
+        return self.faults.call("open", lambda: self.inner.open(key), _cut_stream)
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        return self.faults.call("read_range", lambda: self.inner.read_range(key, start, length), _cut_bytes)
+
+    def write(self, key: str, body: Body) -> None:
+        self.faults.call("write", lambda: self.inner.write(key, body))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self.faults.call("delete", lambda: self.inner.delete(keys))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return self.faults.call("list", lambda: self.inner.list(prefix))
+
+
+class FaultyDisk(DiskStorage):
+    """A directory whose calls fail where it is planned.
+
+    Args:
+        root: The directory.
+        plan: The faults; each happens once. Putting a file into its place counts as writing.
+    """
+
+    def __init__(self, root: Path, plan: list[Fault] | None = None) -> None:
+        super().__init__(root)
+        self.faults = FaultPlan(self.url, plan or [])
+        self._inner = DiskStorage(root)
+
+    def read(self, key: str) -> bytes:
+        return self.faults.call("read", lambda: self._inner.read(key), _cut_bytes)
+
+    def open(self, key: str) -> BinaryIO:
+        return self.faults.call("open", lambda: self._inner.open(key), _cut_stream)
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        return self.faults.call("read_range", lambda: self._inner.read_range(key, start, length), _cut_bytes)
+
+    def write(self, key: str, body: Body) -> None:
+        self.faults.call("write", lambda: self._inner.write(key, body))
+
+    def adopt(self, path: Path, key: str) -> None:
+        self.faults.call("write", lambda: self._inner.adopt(path, key))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self.faults.call("delete", lambda: self._inner.delete(keys))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return self.faults.call("list", lambda: self._inner.list(prefix))
 
 
 def _cut_bytes(content: bytes, limit: int) -> bytes:

@@ -106,7 +106,7 @@ def test_several_faults_can_be_planned_and_any_verb_be_counted() -> None:
     with pytest.raises(WriteError):
         storage.write("a", b"y")
     assert storage.read("a") == b"x"
-    assert (storage.plan, len(storage.happened)) == ([], 2)
+    assert (storage.faults.plan, len(storage.happened)) == ([], 2)
     assert storage.calls == {"any": 4, "write": 2, "read": 2}
 
 
@@ -126,4 +126,4 @@ def test_each_fault_happens_once_whatever_the_number_of_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(failed), storage.plan, storage.calls["write"]) == (40, [], 80)
+    assert (len(failed), storage.faults.plan, storage.calls["write"]) == (40, [], 80)
