@@ -17,7 +17,7 @@ from keepsake.repository.layout import id_of_json_key, is_id
 from keepsake.repository.status import Heartbeat, Outcome, Status, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, MutableMapping
 
 Goal: TypeAlias = Literal["maximize", "minimize"]
 
@@ -62,11 +62,13 @@ class ArchiveInfo:
         size_bytes: Length of the archive as it is stored.
         sha256: Its digest in hexadecimal.
         files: How many files it holds.
+        index_sha256: The digest of its index; None where it has none.
     """
 
     size_bytes: int
     sha256: str
     files: int
+    index_sha256: str | None = None
 
 
 @dataclass
@@ -117,8 +119,18 @@ class CheckpointRecord:
                 "goal": self.primary_metric.goal,
             }
         if self.archive is not None or self.archive_pending:
-            known["archive"] = _archive_to_json(self.archive, self.raw.get("archive"))
+            known["archive"] = archive_to_json(self.archive, self.raw.get("archive"))
         return _over(self.raw, known)
+
+    def to_text(self, fragments: MutableMapping[str, str] | None = None) -> str:
+        """Return the JSON text of this checkpoint, as it stands in a record; see `ExperimentRecord.to_bytes`."""
+        text = fragments.get(self.id) if fragments is not None else None
+        if text is None:
+            is_final = not self.archive_pending
+            text = _text_of(self.to_json()).replace("\n", "\n  ")
+            if is_final and fragments is not None:
+                fragments[self.id] = text
+        return text
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> CheckpointRecord:
@@ -130,7 +142,7 @@ class CheckpointRecord:
             path=_text(raw.get("path")) or None,
             metrics=decode_value(_mapping(raw.get("metrics"))),
             primary_metric=_primary_metric(raw.get("primary_metric")),
-            archive=_archive_from_json(raw.get("archive")),
+            archive=archive_from_json(raw.get("archive")),
             archive_pending="archive" in raw and raw["archive"] is None,
             raw=raw,
         )
@@ -198,8 +210,12 @@ class ExperimentRecord:
 
     # --- JSON -------------------------------------------------------------------------------------------------------
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object of this experiment: 0.4.2's keys in its order, then ours, then unknown ones."""
+    def to_json(self, *, with_checkpoints: bool = True) -> dict[str, Any]:
+        """Return the JSON object of this experiment: 0.4.2's keys in its order, then ours, then unknown ones.
+
+        Args:
+            with_checkpoints: False leaves the list of checkpoints empty.
+        """
         known: dict[str, Any] = {
             "id": self.id,
             "created": format_time(self.created),
@@ -211,7 +227,7 @@ class ExperimentRecord:
             "path": self.path if self.path is not None else "",
             "python_version": self.python_version,
             "python_packages": self.python_packages,
-            "checkpoints": [checkpoint.to_json() for checkpoint in self.checkpoints],
+            "checkpoints": [checkpoint.to_json() for checkpoint in self.checkpoints] if with_checkpoints else [],
             "keepsake_version": self.keepsake_version,
         }
         ours: dict[str, Any] = {
@@ -227,21 +243,22 @@ class ExperimentRecord:
         # A record that 0.4.2 wrote gets only those of our keys that say something.
         known |= {key: value for key, value in ours.items() if value or not self.raw or key in self.raw}
         if self.archive is not None or self.archive_pending:
-            known["archive"] = _archive_to_json(self.archive, self.raw.get("archive"))
+            known["archive"] = archive_to_json(self.archive, self.raw.get("archive"))
         return _over(self.raw, known)
 
-    def to_bytes(self) -> bytes:
-        """Return the content of the record's file."""
-        # Only what keepsake does not know itself can hold numbers or characters that JSON and UTF-8 lack.
-        raw = self.to_json()
-        try:
-            text = json.dumps(raw, indent=1, ensure_ascii=False, allow_nan=False)
-        except ValueError:
-            text = json.dumps(encode_value(raw), indent=1, ensure_ascii=False, allow_nan=False)
-        try:
-            return f"{text}\n".encode()
-        except UnicodeEncodeError:
-            return f"{json.dumps(json.loads(text), indent=1)}\n".encode()
+    def to_bytes(self, fragments: MutableMapping[str, str] | None = None) -> bytes:
+        """Return the content of the record's file.
+
+        Args:
+            fragments: The texts of its checkpoints by ID, for somebody who writes a record many times: those that are missing are
+                made and put there, but for checkpoints whose files are on their way, which will change.
+        """
+        text = _text_of(self.to_json(with_checkpoints=False))
+        if self.checkpoints:
+            checkpoints = ",\n  ".join(checkpoint.to_text(fragments) for checkpoint in self.checkpoints)
+            # A text holds no line break, so this line is the key of the record itself.
+            text = text.replace('\n "checkpoints": []', f'\n "checkpoints": [\n  {checkpoints}\n ]', 1)
+        return f"{text}\n".encode()
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> ExperimentRecord:
@@ -268,7 +285,7 @@ class ExperimentRecord:
             error=_text(raw.get("error")),
             heartbeat_interval_s=_number(raw.get("heartbeat_interval_s")),
             resumed=[parse_time(time) for time in _list(raw.get("resumed"))],
-            archive=_archive_from_json(raw.get("archive")),
+            archive=archive_from_json(raw.get("archive")),
             archive_pending="archive" in raw and raw["archive"] is None,
             raw=raw,
         )
@@ -361,6 +378,20 @@ def _no_json(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
+def _text_of(raw: Mapping[str, Any]) -> str:
+    """Return the JSON text of an object, one that can be written as UTF-8."""
+    # Only what keepsake does not know itself can hold numbers or characters that JSON and UTF-8 lack.
+    try:
+        text = json.dumps(raw, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(encode_value(raw), indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), indent=1)
+    return text
+
+
 def _over(raw: Mapping[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     """Lay the known keys over what was read, known ones first."""
     return known | {key: value for key, value in raw.items() if key not in known}
@@ -418,17 +449,20 @@ def _outcome(value: Any) -> Outcome | None:
     return cast("Outcome | None", value) if _text(value) in ("finished", "failed", "interrupted") else None
 
 
-def _archive_to_json(archive: ArchiveInfo | None, raw: Any) -> dict[str, Any] | None:
+def archive_to_json(archive: ArchiveInfo | None, raw: Any = None) -> dict[str, Any] | None:
+    """Return what a record says of an archive, over what it said before."""
     if archive is None:
         return None
-    return {**_mapping(raw), "size_bytes": archive.size_bytes, "sha256": archive.sha256, "files": archive.files}
+    known = {**_mapping(raw), "size_bytes": archive.size_bytes, "sha256": archive.sha256, "files": archive.files}
+    return known | ({"index_sha256": archive.index_sha256} if archive.index_sha256 is not None else {})
 
 
-def _archive_from_json(raw: Any) -> ArchiveInfo | None:
+def archive_from_json(raw: Any) -> ArchiveInfo | None:
+    """Read what a record says of an archive; raises `ValueError` or `KeyError` where it makes no sense."""
     if raw is None:
         return None
     archive = _mapping(raw)
     size_bytes, sha256, files = _whole_number(archive["size_bytes"]), _text(archive["sha256"]), _whole_number(archive["files"])
     if size_bytes is None or sha256 is None or files is None:
         raise ValueError(f"expected a size, a digest and a number of files, found {raw!r:.80}")
-    return ArchiveInfo(size_bytes, sha256, files)
+    return ArchiveInfo(size_bytes, sha256, files, _text(archive.get("index_sha256")))

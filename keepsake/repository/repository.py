@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, BinaryIO, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from keepsake import messages
 from keepsake.exceptions import (
@@ -19,8 +20,10 @@ from keepsake.exceptions import (
     IncompatibleRepositoryVersion,
     ObjectNotFound,
     ReadError,
+    WriteError,
 )
 from keepsake.repository import layout
+from keepsake.repository.journal import JournalDirectory, journals, replay
 from keepsake.repository.records import (
     ArchiveInfo,
     CheckpointRecord,
@@ -32,17 +35,18 @@ from keepsake.repository.status import Heartbeat
 from keepsake.storage import DiskStorage, from_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from _typeshed import WriteableBuffer
+    from collections.abc import Callable, Iterator, MutableMapping, Sequence
 
     from keepsake.capture.files import FileEntry
     from keepsake.repository.archive import ArchivedFile
     from keepsake.storage import Storage
+    from keepsake.storage.locks import ProcessLock
 
 FORMAT_VERSION = 1
 """The format that this keepsake reads and writes: the original's, with additions that the original ignores."""
+
+LOCK_PATIENCE_S = 30.0
+"""How long to wait for somebody who is rewriting a record, which takes milliseconds unless the disk is in trouble."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Repository:
         self.storage = storage
         self.label = label or storage.url
         self._checked = False
+        self._recovered = False
 
     @classmethod
     def at(cls, url: str, *, label: str = "") -> Repository:
@@ -97,6 +102,8 @@ class Repository:
     def check(self) -> None:
         """Make sure that this keepsake understands the repository; one that is still empty is understood.
 
+        What processes that died have left in a repository on disk is put into its place then.
+
         Raises:
             IncompatibleRepositoryVersion: It was written by a newer keepsake.
             CorruptedRepositorySpec: Its ``repository.json`` cannot be understood.
@@ -116,6 +123,15 @@ class Repository:
                 hint="pip install -U keepsake",
             )
         self._checked = True
+        self._recover()
+
+    def _recover(self) -> None:
+        # Before anything is read, and after it is known that the repository is of a format that may be written.
+        if self.local_root is not None and not self._recovered:
+            self._recovered = True
+            from keepsake.repository import recovery
+
+            recovery.recover(self)
 
     def _parse_spec(self, content: bytes) -> int:
         try:
@@ -158,9 +174,10 @@ class Repository:
         return sorted(records, key=lambda record: (record.created, record.id))
 
     def _readable_records(self) -> Iterator[ExperimentRecord]:
+        live = {place.experiment_id for place in journals(self.local_root)} if self.local_root is not None else set()
         for experiment_id in self._experiment_ids():
             try:
-                yield self._read_record(experiment_id)
+                yield self._read_record(experiment_id) if experiment_id in live else self._stored_record(experiment_id)
             except ObjectNotFound:
                 continue
             except CorruptedRecord as err:
@@ -171,6 +188,14 @@ class Repository:
         return [experiment_id for experiment_id in ids if experiment_id is not None]
 
     def _read_record(self, experiment_id: str) -> ExperimentRecord:
+        """Return a record with what its process has accepted since it was written."""
+        # The entries first: they are dropped when the record holds them.
+        entries = JournalDirectory(self.local_root, experiment_id).entries() if self.local_root is not None else []
+        record = self._stored_record(experiment_id)
+        replay(record, entries)
+        return record
+
+    def _stored_record(self, experiment_id: str) -> ExperimentRecord:
         key = layout.record_key(experiment_id)
         return ExperimentRecord.from_bytes(self.storage.read(key), key=key)
 
@@ -182,17 +207,70 @@ class Repository:
             CorruptedRecord: Its record cannot be understood.
         """
         self.check()
-        try:
+        with self._missing_experiment(experiment_id):
             record = self._read_record(experiment_id)
-        except ObjectNotFound as err:
-            raise DoesNotExist(f'no experiment "{layout.short_id(experiment_id)}" in {self.label}', hint="keepsake ls") from err
         if record.outcome is None:
             record.heartbeat = self.heartbeat(experiment_id)
         return record
 
-    def save(self, record: ExperimentRecord) -> None:
-        """Write an experiment's record, whole or not at all."""
-        self.storage.write(layout.record_key(record.id), record.to_bytes())
+    def load_stored(self, experiment_id: str) -> ExperimentRecord:
+        """Return an experiment's record as it is written, for whoever is about to rewrite it.
+
+        Raises:
+            DoesNotExist: No experiment has that ID.
+            CorruptedRecord: Its record cannot be understood.
+        """
+        with self._missing_experiment(experiment_id):
+            return self._stored_record(experiment_id)
+
+    @contextmanager
+    def _missing_experiment(self, experiment_id: str) -> Iterator[None]:
+        try:
+            yield
+        except ObjectNotFound as err:
+            raise DoesNotExist(f'no experiment "{layout.short_id(experiment_id)}" in {self.label}', hint="keepsake ls") from err
+
+    def save(self, record: ExperimentRecord, fragments: MutableMapping[str, str] | None = None) -> None:
+        """Write an experiment's record, whole or not at all.
+
+        Args:
+            record: The record.
+            fragments: See `ExperimentRecord.to_bytes`.
+        """
+        self.storage.write(layout.record_key(record.id), record.to_bytes(fragments))
+
+    @contextmanager
+    def rewriting(self, experiment_id: str) -> Iterator[None]:
+        """Keep others from rewriting a record between our reading and our writing it, in a repository on disk.
+
+        Raises:
+            WriteError: Somebody else did not finish with it.
+        """
+        lock = self._record_lock(experiment_id)
+        if lock is None:
+            yield
+            return
+        if not lock.acquire(wait_s=LOCK_PATIENCE_S):
+            raise WriteError(
+                f"another process has been rewriting the record of experiment {layout.short_id(experiment_id)} for"
+                f" {LOCK_PATIENCE_S:.0f} seconds",
+                url=self.storage.url,
+            )
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _record_lock(self, experiment_id: str) -> ProcessLock | None:
+        if self.local_root is None:
+            return None
+        try:
+            journal = JournalDirectory(self.local_root, experiment_id)
+            journal.path.parent.mkdir(exist_ok=True)
+            return journal.record_lock
+        except OSError:
+            # Not writable, or not there: the writing itself says it better.
+            return None
 
     def record_etag(self, experiment_id: str) -> str | None:
         """Return what changes whenever the record is rewritten, by whomever; None if there is no record."""
@@ -204,9 +282,11 @@ class Repository:
         Raises:
             DoesNotExist: It was deleted.
         """
-        record = self.load(experiment_id)
-        change(record)
-        self.save(record)
+        self.check()
+        with self.rewriting(experiment_id):
+            record = self.load_stored(experiment_id)
+            change(record)
+            self.save(record)
         return record
 
     def delete_experiment(self, record: ExperimentRecord) -> None:
@@ -215,6 +295,8 @@ class Repository:
         The record goes first: a crash in between leaves data without a record, never a record without data.
         """
         self.storage.delete([layout.record_key(record.id)])
+        if self.local_root is not None:
+            JournalDirectory(self.local_root, record.id).remove()
         self.storage.delete(
             [
                 layout.heartbeat_key(record.id),
@@ -224,9 +306,19 @@ class Repository:
         )
 
     def delete_checkpoint(self, experiment_id: str, checkpoint_id: str) -> None:
-        """Take a checkpoint out of its experiment's record and delete its files."""
+        """Take a checkpoint out of its experiment's record and delete its files.
+
+        Raises:
+            DoesNotExist: The experiment was deleted.
+            WriteError: The checkpoint has just been made, and is not in the record yet.
+        """
 
         def remove(record: ExperimentRecord) -> None:
+            if self.local_root is not None and JournalDirectory(self.local_root, experiment_id).mentions(checkpoint_id):
+                raise WriteError(
+                    f"checkpoint {layout.short_id(checkpoint_id)} is just being stored; try again in a few seconds",
+                    url=self.storage.url,
+                )
             record.checkpoints = [checkpoint for checkpoint in record.checkpoints if checkpoint.id != checkpoint_id]
 
         self.update(experiment_id, remove)
@@ -288,7 +380,7 @@ class Repository:
     # The module is loaded where it is used: a listing of experiments reads no archive, and must not wait for gzip and tar.
 
     def store_archive(self, key: str, entries: Sequence[FileEntry], prefix: str) -> ArchiveInfo:
-        """Pack files straight into the store and return what to announce of them in the record.
+        """Pack files into the store and return what to announce of them in the record.
 
         Args:
             key: The archive's key.
@@ -297,16 +389,38 @@ class Repository:
         """
         from keepsake.repository import archive
 
-        with archive.pack(entries, prefix) as stream:
-            self.storage.write(key, cast("BinaryIO", stream))
-            return stream.info
+        with tempfile.TemporaryDirectory() as directory:
+            packed = Path(directory) / "archive.tar.gz"
+            archive.stage(entries, prefix, packed)
+            info = archive.seal(packed)
+            self.storage.write(key, packed)
+        return info
 
     def list_archive(self, key: str) -> list[ArchivedFile]:
         """Return what an archive holds."""
         from keepsake.repository import archive
 
-        with self._open_archive(key) as stream:
-            return archive.list_files(stream)
+        return archive.list_files(self._stored_archive(key), where=self._where(key))
+
+    def describe_archive(self, key: str) -> ArchiveInfo:
+        """Return what to announce of an archive, which is read to its end.
+
+        Raises:
+            ReadError: It is missing, damaged or unsafe.
+        """
+        from keepsake.repository import archive
+
+        return archive.describe(self._stored_archive(key), where=self._where(key))
+
+    def check_archive(self, key: str) -> None:
+        """Read all of an archive, and compare its files with its index.
+
+        Raises:
+            ReadError: It is missing, damaged or unsafe.
+        """
+        from keepsake.repository import archive
+
+        archive.check(self._stored_archive(key), where=self._where(key))
 
     def open_file(self, key: str, path: str) -> BinaryIO:
         """Return a stream over one file of an archive.
@@ -317,8 +431,7 @@ class Repository:
         """
         from keepsake.repository import archive
 
-        with self._open_archive(key) as stream:
-            return archive.open_file(stream, path, where=self._where(key))
+        return archive.open_file(self._stored_archive(key), path, where=self._where(key))
 
     def extract_archive(
         self, key: str, target: Path, *, only: str | None = None, announced: ArchiveInfo | None = None
@@ -329,7 +442,7 @@ class Repository:
             key: The archive's key.
             target: An existing directory.
             only: The one file or directory wanted.
-            announced: What the record says of the archive; its digest is checked.
+            announced: What the record says of the archive, which must be so.
 
         Raises:
             DoesNotExist: ``only`` is not in the archive.
@@ -337,54 +450,52 @@ class Repository:
         """
         from keepsake.repository import archive
 
-        with self._open_archive(key) as stream:
-            hashed = _Hashing(stream)
-            written = archive.extract(cast("BinaryIO", io.BufferedReader(hashed)), target, only=only, where=self._where(key))
-            if announced is not None and hashed.hexdigest() != announced.sha256:
-                raise ReadError(
-                    f"{self._where(key)} does not match its sha256", url=self.storage.url, key=key, hint="keepsake ls"
-                )
-        return written
+        return archive.extract(self._stored_archive(key), target, only=only, where=self._where(key), announced=announced)
 
-    @contextmanager
-    def _open_archive(self, key: str) -> Iterator[BinaryIO]:
-        try:
-            stream = self.storage.open(key)
-        except ObjectNotFound as err:
-            raise ReadError(f"the files of {self._where(key)} are not in the repository", url=self.storage.url, key=key) from err
-        with stream:
-            yield stream
+    def _stored_archive(self, key: str) -> _StoredArchive:
+        info = next((info for info in self.storage.list(key) if info.key == key), None)
+        if info is None:
+            raise self._missing_archive(key)
+        return _StoredArchive(self, key, info.size_bytes)
+
+    def _missing_archive(self, key: str) -> ReadError:
+        return ReadError(f"the files of {self._where(key)} are not in the repository", url=self.storage.url, key=key)
 
     def _where(self, key: str) -> str:
         kind, _, name = key.rpartition("/")
         return f"{kind.removesuffix('s')} {layout.short_id(name)} in {self.label}"
 
 
-class _Hashing(io.RawIOBase):
-    """Reads through to a stream and keeps the digest of all of it."""
+@dataclass(frozen=True, slots=True)
+class _StoredArchive:
+    """An archive in a repository, as `keepsake.repository.archive` reads it.
 
-    def __init__(self, stream: BinaryIO) -> None:
-        super().__init__()
-        self._stream = stream
-        from hashlib import sha256
+    Args:
+        repository: The repository.
+        key: The archive's key.
+        size_bytes: Its length.
+    """
 
-        self._digest = sha256()
+    repository: Repository
+    key: str
+    size_bytes: int
 
-    def readable(self) -> bool:
-        return True
+    def open(self) -> BinaryIO:
+        """Return a stream over all of it."""
+        with self._missing():
+            return self.repository.storage.open(self.key)
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._stream.read(len(view))
-        view[: len(data)] = data
-        self._digest.update(data)
-        return len(data)
+    def read_range(self, start: int, length: int) -> bytes:
+        """Return a part of it."""
+        with self._missing():
+            return self.repository.storage.read_range(self.key, start, length)
 
-    def hexdigest(self) -> str:
-        """Return the digest of the whole stream, reading what nobody has read yet."""
-        while data := self._stream.read(1 << 20):
-            self._digest.update(data)
-        return self._digest.hexdigest()
+    @contextmanager
+    def _missing(self) -> Iterator[None]:
+        try:
+            yield
+        except ObjectNotFound as err:
+            raise self.repository._missing_archive(self.key) from err
 
 
 def _matches(records: list[ExperimentRecord], prefix: str) -> Iterator[Match]:

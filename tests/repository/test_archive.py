@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import gzip
+import hashlib
 import io
 import os
 import subprocess
@@ -11,7 +13,9 @@ import tarfile
 import tempfile
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +24,7 @@ from hypothesis import strategies as st
 from keepsake.capture.files import FileEntry, project_files
 from keepsake.exceptions import DoesNotExist, ReadError, WriteError
 from keepsake.repository import archive
+from keepsake.repository.archive import index, members, threads, writing
 
 ID = "ab" * 32
 
@@ -58,17 +63,50 @@ def tree(root: Path) -> dict[str, tuple[str, object, bool]]:
     return found
 
 
+@dataclass(frozen=True)
+class Held:
+    """An archive in memory."""
+
+    content: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    def read_range(self, start: int, length: int) -> bytes:
+        return self.content[start : start + length]
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self.content)
+
+
 def packed(entries: list[FileEntry]) -> bytes:
-    stream = archive.pack(entries, ID)
-    content = stream.read()
-    assert content is not None
-    assert stream.info.size_bytes == len(content)
-    return content
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "archive.tar.gz"
+        archive.stage(entries, ID, path)
+        info = archive.seal(path)
+        content = path.read_bytes()
+        assert archive.describe(Held(content)) == info
+        assert info.sha256 == hashlib.sha256(content).hexdigest()
+        archive.check(Held(content))
+        return content
+
+
+def without_index(content: bytes) -> bytes:
+    """The same archive as somebody else might have written it."""
+    return gzip.compress(gzip.decompress(content))
+
+
+def members_of(content: bytes) -> bytes:
+    """What of an archive comes before its index."""
+    found = index.read(Held(content), "it")
+    assert found is not None
+    return content[: sum(found[0].member_bytes)]
 
 
 def extracted(content: bytes, target: Path, **options: str) -> list[str]:
     target.mkdir(exist_ok=True)
-    return archive.extract(io.BytesIO(content), target, **options)
+    return archive.extract(Held(content), target, **options)
 
 
 # --- round trips ----------------------------------------------------------------------------------------------------
@@ -98,10 +136,10 @@ def test_any_tree_comes_back_through_any_reader(files: dict[str, tuple[bytes, bo
             assert {name: one for name, one in got.items() if one[0] != "directory"} == {
                 name: one for name, one in expected.items() if one[0] != "directory"
             }
-        assert [file.path for file in archive.list_files(io.BytesIO(content))] == [entry.name for entry in entries]
+        assert [file.path for file in archive.list_files(Held(content))] == [entry.name for entry in entries]
         for name, (kind, data, _) in expected.items():
             if kind == "file":
-                assert archive.open_file(io.BytesIO(content), name).read() == data
+                assert archive.open_file(Held(content), name).read() == data
 
 
 def walk(root: Path) -> list[FileEntry]:
@@ -119,7 +157,7 @@ def test_links_directories_modes_and_times_are_kept(tmp_path: Path) -> None:
     extracted(content, tmp_path / "out")
     assert tree(tmp_path / "out") == tree(root)
     assert (tmp_path / "out/bin/run").stat().st_mtime == 1_000_000_000
-    described = {file.path: file for file in archive.list_files(io.BytesIO(content))}
+    described = {file.path: file for file in archive.list_files(Held(content))}
     assert described["bin/run"].mode == 0o755
     assert described["latest"].link_target == "bin/run"
     assert described["empty"].kind == "directory"
@@ -141,23 +179,38 @@ def test_an_archive_of_nothing_is_an_archive(tmp_path: Path) -> None:
     assert extracted(packed([]), tmp_path / "out") == []
 
 
-def test_a_large_file_is_packed_and_extracted_in_little_memory(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class OnDisk:
+    """An archive in a file."""
+
+    path: Path
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def read_range(self, start: int, length: int) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def open(self) -> BinaryIO:
+        return self.path.open("rb")
+
+
+def test_a_large_file_is_packed_sealed_and_extracted_in_little_memory(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as file:
         file.truncate(200_000_000)
+        file.write(os.urandom(20_000_000))
     (tmp_path / "out").mkdir()
     tracemalloc.start()
-    with (
-        archive.pack([FileEntry("large", tmp_path / "large", "file")], ID) as stream,
-        (tmp_path / "archive").open("wb") as target,
-    ):
-        while chunk := stream.read(1 << 20):
-            target.write(chunk)
-    with (tmp_path / "archive").open("rb") as file:
-        archive.extract(file, tmp_path / "out")
+    archive.stage([FileEntry("large", tmp_path / "large", "file")], ID, tmp_path / "archive")
+    info = archive.seal(tmp_path / "archive")
+    archive.extract(OnDisk(tmp_path / "archive"), tmp_path / "out", announced=info)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 20_000_000
-    assert (tmp_path / "out" / "large").stat().st_size == 200_000_000
+    assert peak < 40_000_000
+    assert filecmp.cmp(tmp_path / "out" / "large", tmp_path / "large", shallow=False)
 
 
 @settings(max_examples=40, deadline=None)
@@ -203,45 +256,55 @@ def test_one_file_or_directory_is_taken_by_whole_segments(tmp_path: Path) -> Non
         extracted(content, tmp_path / "none", only="mode", where="checkpoint x")
     assert "model" in caught.value.facts[0]
     with pytest.raises(DoesNotExist):
-        archive.open_file(io.BytesIO(content), "dir")
+        archive.open_file(Held(content), "dir")
 
 
 # --- sources that change --------------------------------------------------------------------------------------------
 
 
-def test_a_small_file_that_grows_meanwhile_is_what_it_was_when_it_was_read(tmp_path: Path) -> None:
+def while_packing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Let something happen after the first piece of a large file was read, which is the second one that is packed."""
+    pieces = iter(range(1_000_000))
+
+    def changing(content: memoryview) -> object:
+        if next(pieces) == 1:
+            change()
+        return members.encoded(content)
+
+    monkeypatch.setattr(threads, "threads_for", lambda size_bytes: 1)
+    monkeypatch.setattr(writing, "threads_for", lambda size_bytes: 1)
+    monkeypatch.setattr(writing, "encoded", changing)
+
+
+def test_a_small_file_that_has_grown_since_it_was_listed_is_what_it_is_when_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"one\n")
-    stream = archive.pack([FileEntry("log", tmp_path / "log", "file")], ID)
+    entries = [FileEntry("log", tmp_path / "log", "file")]
     (tmp_path / "log").write_bytes(b"one\ntwo\n")
-    content = stream.read()
-    assert content is not None
-    assert archive.open_file(io.BytesIO(content), "log").read() == b"one\ntwo\n"
+    assert archive.open_file(Held(packed(entries)), "log").read() == b"one\ntwo\n"
 
 
-def test_a_large_file_that_grows_meanwhile_is_cut_where_it_ended(tmp_path: Path) -> None:
+def test_a_large_file_that_grows_meanwhile_is_cut_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "large"
-    first = os.urandom(5_000_000)  # does not shrink, so that the stream cannot run ahead of its reader
+    first = os.urandom(5_000_000)
     path.write_bytes(first)
-    stream = archive.pack([FileEntry("large", path, "file"), FileEntry("next", path, "file")], ID)
-    begun = stream.read(10)
-    with path.open("ab") as file:
-        file.write(b"later")
-    rest = stream.read()
-    assert begun is not None
-    assert rest is not None
-    with archive.open_file(io.BytesIO(begun + rest), "large") as opened:
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            file.write(b"later")
+
+    while_packing(monkeypatch, grow)
+    content = packed([FileEntry("large", path, "file"), FileEntry("next", path, "file")])
+    with archive.open_file(Held(content), "large") as opened:
         assert opened.read() == first
-    with archive.open_file(io.BytesIO(begun + rest), "next") as opened:
+    with archive.open_file(Held(content), "next") as opened:
         assert opened.read() == first + b"later"
 
 
 def test_a_file_that_vanishes_meanwhile_is_left_out_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_tree(tmp_path / "tree", {"a": (b"a", False), "b": (b"b", False)})
-    stream = archive.pack(walk(tmp_path / "tree"), ID)
+    entries = walk(tmp_path / "tree")
     (tmp_path / "tree" / "a").unlink()
-    content = stream.read()
-    assert content is not None
-    assert [file.path for file in archive.list_files(io.BytesIO(content))] == ["b"]
+    assert [file.path for file in archive.list_files(Held(packed(entries)))] == ["b"]
     assert "vanished" in capsys.readouterr().err
 
 
@@ -261,14 +324,11 @@ def test_what_is_replaced_meanwhile_is_left_out(what: str, tmp_path: Path, capsy
     elif what == "parent":
         path.parent.rmdir()
         path.parent.write_bytes(b"now a file")
-    stream = archive.pack(entries, ID)
-    content = stream.read()
-    assert content is not None
-    assert stream.info.files == 1
-    assert [file.path for file in archive.list_files(io.BytesIO(content))] == ["b"]
+    content = packed(entries)
+    assert [file.path for file in archive.list_files(Held(content))] == ["b"]
     assert "dir/a" in capsys.readouterr().err
     with pytest.raises(ReadError, match="before it was saved"):
-        archive.pack([entry for entry in entries if entry.name == "dir/a"], ID).read()
+        packed([entry for entry in entries if entry.name == "dir/a"])
 
 
 def test_links_and_directories_that_vanish_meanwhile_are_left_out(tmp_path: Path) -> None:
@@ -280,33 +340,19 @@ def test_links_and_directories_that_vanish_meanwhile_are_left_out(tmp_path: Path
     (tmp_path / "tree/link").unlink()
     (tmp_path / "tree/empty").rmdir()
     content = packed(entries)
-    assert [file.path for file in archive.list_files(io.BytesIO(content))] == ["a"]
+    assert [file.path for file in archive.list_files(Held(content))] == ["a"]
 
 
-def test_a_large_file_that_shrinks_meanwhile_is_an_error_at_every_read(tmp_path: Path) -> None:
+def test_a_large_file_that_shrinks_meanwhile_is_an_error_that_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate(50_000_000)
-    stream = archive.pack([FileEntry("large", path, "file")], ID)
-    stream.read(10)
-    os.truncate(path, 2_000_000)
+    while_packing(monkeypatch, lambda: os.truncate(path, 2_000_000))
     with pytest.raises(ReadError, match="changed while it was being saved"):
-        stream.read()
-    # What has failed can never be taken for a whole archive.
-    for _ in range(3):
-        with pytest.raises(ReadError):
-            stream.read()
-    with pytest.raises(ValueError, match="not been read to its end"):
-        _ = stream.info
-
-
-def test_a_stream_that_is_closed_early_closes_its_source(tmp_path: Path) -> None:
-    (tmp_path / "large").write_bytes(b"x" * 3_000_000)
-    with archive.pack([FileEntry("large", tmp_path / "large", "file")], ID) as stream:
-        assert stream.read(10)
-        with pytest.raises(ValueError, match="not been read to its end"):
-            _ = stream.info
-    assert stream.closed
+        archive.stage([FileEntry("large", path, "file")], ID, tmp_path / "archive")
+    assert [found.name for found in tmp_path.iterdir()] == ["large"]
 
 
 def test_plain_names_need_no_extended_headers(tmp_path: Path) -> None:
@@ -402,7 +448,7 @@ def test_a_harmful_archive_is_refused_and_nothing_outside_is_touched(what: str, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "target"]
     assert list((tmp_path / "target").iterdir()) == []
     with pytest.raises(ReadError, match="not safe"):
-        archive.list_files(io.BytesIO(content))
+        archive.list_files(Held(content))
 
 
 def test_bits_that_change_who_runs_a_file_are_dropped(tmp_path: Path) -> None:
@@ -490,8 +536,8 @@ def assert_refused(content: bytes, directory: Path) -> None:
     for read in (
         lambda: extracted(content, directory / "out", where="checkpoint x"),
         lambda: extracted(content, directory / "out", only="a", where="checkpoint x"),
-        lambda: archive.list_files(io.BytesIO(content), where="checkpoint x"),
-        lambda: archive.open_file(io.BytesIO(content), "a", where="checkpoint x"),
+        lambda: archive.list_files(Held(content), where="checkpoint x"),
+        lambda: archive.open_file(Held(content), "a", where="checkpoint x"),
     ):
         with pytest.raises(ReadError, match="checkpoint x is damaged"):
             read()
@@ -502,7 +548,7 @@ def assert_refused(content: bytes, directory: Path) -> None:
 @given(st.floats(0, 1, exclude_max=True))
 def test_a_truncated_archive_is_never_half_a_success(fraction: float) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        content = small_archive(Path(directory))
+        content = members_of(small_archive(Path(directory)))
         assert_refused(content[: int(len(content) * fraction)], Path(directory))
 
 
@@ -572,7 +618,7 @@ def test_headers_that_no_writer_makes_are_refused_in_little_memory(tar: bytes, t
 @pytest.mark.parametrize("mtime", [b"\x80" + b"\xff" * 11, b"\xff" * 12])
 def test_a_time_that_nothing_can_hold_is_none(mtime: bytes, tmp_path: Path) -> None:
     content = gzip.compress(header(mtime=mtime) + bytes(1024))
-    [file] = archive.list_files(io.BytesIO(content))
+    [file] = archive.list_files(Held(content))
     assert file.modified.timestamp() == 0
     assert extracted(content, tmp_path / "out") == ["a"]
 
@@ -621,15 +667,20 @@ def test_whichever_bit_is_turned_it_is_refused_or_all_the_same(tmp_path: Path) -
 def test_an_archive_is_refused_wherever_it_is_cut_off(tmp_path: Path) -> None:
     make_tree(tmp_path / "tree", {"a": (b"content " * 20, True), "b": (os.urandom(40), False)})
     whole = packed(walk(tmp_path / "tree"))
-    for end in range(len(whole)):
+    end_of_members = len(members_of(whole))
+    for end in range(end_of_members):
         with pytest.raises(ReadError):
             everything(whole[:end])
+    for end in range(end_of_members, len(whole)):
+        # Without its index it may be read as an archive that has none.
+        with contextlib.suppress(ReadError):
+            assert everything(whole[:end]) == everything(whole)
 
 
 def everything(content: bytes) -> list[tuple[archive.ArchivedFile, bytes]]:
     """Return all that an archive says."""
-    files = archive.list_files(io.BytesIO(content))
-    return [(file, archive.open_file(io.BytesIO(content), file.path).read()) for file in files]
+    files = archive.list_files(Held(content))
+    return [(replace(file, sha256=None), archive.open_file(Held(content), file.path).read()) for file in files]
 
 
 @settings(max_examples=100, deadline=None)

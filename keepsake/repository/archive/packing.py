@@ -1,0 +1,232 @@
+"""What of the files goes into the tar: headers, contents, and what is done about files that change meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tarfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO
+
+from keepsake import messages
+from keepsake.capture.files import open_plain
+from keepsake.exceptions import ReadError
+from keepsake.repository.archive.index import Row
+from keepsake.repository.archive.members import MEMBER_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from keepsake.capture.files import FileEntry
+
+SMALL_FILE_BYTES = MEMBER_BYTES
+"""Files up to this size are read before their header is written, so that a change meanwhile cannot make the two differ."""
+
+GROUP_ENTRIES = 256
+"""How many small files share a member at most, so that many tiny ones keep several threads busy."""
+
+
+class NotThere(Exception):
+    """What was listed has vanished, or is something else by now."""
+
+
+@dataclass(slots=True)
+class LargeFile:
+    """A file that is cut into several members.
+
+    Args:
+        file: The open file.
+        source: Its path, for errors.
+        size_bytes: Its length when it was opened, which is what is read of it.
+        row: What the index will say of it.
+
+    Attributes:
+        digest: Of what has been compressed so far; None from the first piece on that is stored, and may be read back cheaply.
+        digested_bytes: How much that is.
+        left_bytes: How much has not been read yet.
+    """
+
+    file: BinaryIO
+    source: Path
+    size_bytes: int
+    row: Row
+    digest: hashlib._Hash | None = field(default_factory=hashlib.sha256)
+    digested_bytes: int = 0
+    left_bytes: int = 0
+
+    def padding(self) -> int:
+        """Return how many zeros follow it in the tar."""
+        return -self.size_bytes % tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What becomes one member: bytes, a part of a large file, or some small files that are read when their turn comes.
+
+    Args:
+        number: Its place among the members.
+        content: The bytes.
+        large: The large file.
+        start: Where in the large file the part begins.
+        length: How long the part is.
+        entries: The small files.
+    """
+
+    number: int
+    content: bytes = b""
+    large: LargeFile | None = None
+    start: int = 0
+    length: int = 0
+    entries: Sequence[FileEntry] = ()
+
+
+class Packer:
+    """Cuts the tar of some files into pieces.
+
+    Args:
+        entries: What goes in, sorted.
+        prefix: First component of every path: the ID.
+
+    Attributes:
+        size_bytes: How much there was to be read when it was listed.
+        large_files: Those that have been opened, to be closed by the caller.
+        rows: What the index will say, in no order.
+    """
+
+    def __init__(self, entries: Sequence[FileEntry], prefix: str) -> None:
+        self._entries = entries
+        self._sizes = [_size_bytes(entry) for entry in entries]
+        self._prefix = prefix
+        self._number = 0
+        self.size_bytes = sum(self._sizes)
+        self.large_files: list[LargeFile] = []
+        self.rows: list[Row] = []
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the pieces in their order. Not for several threads at once.
+
+        Raises:
+            ReadError: The only file is not there any more.
+            OSError: A file cannot be opened.
+        """
+        group: list[FileEntry] = []
+        group_bytes = 0
+        for entry, size_bytes in zip(self._entries, self._sizes, strict=True):
+            is_large = size_bytes > SMALL_FILE_BYTES
+            if group and (is_large or group_bytes + size_bytes > MEMBER_BYTES or len(group) == GROUP_ENTRIES):
+                yield self._next(entries=tuple(group))
+                group, group_bytes = [], 0
+            if is_large:
+                yield from self._large_file(entry)
+            else:
+                group.append(entry)
+                group_bytes += size_bytes + tarfile.BLOCKSIZE
+        if group:
+            yield self._next(entries=tuple(group))
+        yield self._next(content=bytes(2 * tarfile.BLOCKSIZE))
+
+    def _next(self, **fields: object) -> Piece:
+        self._number += 1
+        return Piece(self._number - 1, **fields)  # type: ignore[arg-type]
+
+    def _large_file(self, entry: FileEntry) -> Iterator[Piece]:
+        try:
+            file, status = self._opened(entry)
+        except NotThere as err:
+            self._left_out(entry, err)
+            return
+        header = _header(self._name(entry), status)
+        row = Row(entry.name, "file", header.size, header.mode, int(header.mtime), member=self._number + 1)
+        self.rows.append(row)
+        large = LargeFile(file, entry.source, header.size, row, left_bytes=header.size)
+        self.large_files.append(large)
+        yield self._next(content=_bytes_of(header))
+        for start in range(0, header.size, MEMBER_BYTES):
+            yield self._next(large=large, start=start, length=min(MEMBER_BYTES, header.size - start))
+
+    def read_group(self, piece: Piece) -> bytearray:
+        """Return the tar of small files. May be called by several threads at once.
+
+        Raises:
+            ReadError: The only file is not there any more.
+            OSError: A file cannot be read.
+        """
+        content = bytearray()
+        for entry in piece.entries:
+            try:
+                if entry.kind == "file":
+                    self._add_small_file(entry, piece.number, content)
+                else:
+                    self._add_link_or_directory(entry, piece.number, content)
+            except NotThere as err:
+                self._left_out(entry, err)
+        return content
+
+    def _add_small_file(self, entry: FileEntry, member: int, content: bytearray) -> None:
+        file, status = self._opened(entry)
+        with file:
+            # A file that grows meanwhile, such as a log, is cut.
+            read = file.read(SMALL_FILE_BYTES)
+        header = _header(self._name(entry), status)
+        header.size = len(read)
+        content += _bytes_of(header)
+        digest = hashlib.sha256(read).hexdigest()
+        self.rows.append(Row(entry.name, "file", len(read), header.mode, int(header.mtime), member, len(content), sha256=digest))
+        content += read
+        content += bytes(-len(read) % tarfile.BLOCKSIZE)
+
+    def _add_link_or_directory(self, entry: FileEntry, member: int, content: bytearray) -> None:
+        try:
+            header = _header(self._name(entry), entry.source.lstat())
+        except (FileNotFoundError, NotADirectoryError) as err:
+            raise NotThere("vanished") from err
+        header.size = 0
+        if entry.kind == "link":
+            header.type, header.linkname, header.mode = tarfile.SYMTYPE, entry.link_target or "", 0o777
+        else:
+            header.type = tarfile.DIRTYPE
+        content += _bytes_of(header)
+        self.rows.append(Row(entry.name, entry.kind, 0, header.mode, int(header.mtime), member, len(content), entry.link_target))
+
+    def _opened(self, entry: FileEntry) -> tuple[BinaryIO, os.stat_result]:
+        try:
+            file = open_plain(entry.source)
+        except (FileNotFoundError, NotADirectoryError) as err:
+            raise NotThere("vanished") from err
+        except OSError as err:
+            if entry.source.is_file() and not entry.source.is_symlink():
+                raise
+            raise NotThere("was replaced by something that is no plain file") from err
+        return file, os.fstat(file.fileno())
+
+    def _left_out(self, entry: FileEntry, err: NotThere) -> None:
+        if len(self._entries) == 1:
+            raise ReadError(f"{entry.source} {err} before it was saved") from err
+        messages.warning(f"{entry.source} {err} before it was saved; it is left out")
+
+    def _name(self, entry: FileEntry) -> str:
+        return f"{self._prefix}/{entry.name}"
+
+
+def _size_bytes(entry: FileEntry) -> int:
+    if entry.kind != "file":
+        return 0
+    try:
+        return entry.source.lstat().st_size
+    except OSError:
+        # Found out when it is opened.
+        return 0
+
+
+def _header(name: str, status: os.stat_result) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    header.size = status.st_size
+    header.mode = stat.S_IMODE(status.st_mode) & 0o777
+    header.mtime = max(0, int(status.st_mtime))
+    return header
+
+
+def _bytes_of(header: tarfile.TarInfo) -> bytes:
+    return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

@@ -1,0 +1,251 @@
+"""Reading an archive: by its index where it has one, else from its beginning to its end."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import posixpath
+import tempfile
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+
+from keepsake.exceptions import DoesNotExist, ReadError
+from keepsake.repository.archive import index
+from keepsake.repository.archive.extraction import Extraction
+from keepsake.repository.archive.indexed import IndexedArchive
+from keepsake.repository.archive.stream import StreamReader
+from keepsake.repository.records import ArchiveInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from _typeshed import WriteableBuffer
+
+    from keepsake.repository.archive.entries import ArchivedFile
+
+MEMORY_BYTES = 64 << 20
+"""A single file that is opened is kept in memory up to this size, and in a temporary file beyond."""
+
+_READ_BYTES = 1 << 20
+
+
+class Source(index.Ranges, Protocol):
+    """An archive where it lies."""
+
+    def open(self) -> BinaryIO:
+        """Return a stream over all of it, to be closed by the caller."""
+        ...
+
+
+def list_files(source: Source, *, where: str = "") -> list[ArchivedFile]:
+    """Return what an archive holds, in its order.
+
+    Args:
+        source: The archive.
+        where: What to call it in errors.
+
+    Raises:
+        ReadError: It is damaged or unsafe.
+    """
+    indexed, _ = _indexed(source, where)
+    if indexed is not None:
+        return indexed.entries()
+    with source.open() as stream, StreamReader(stream, where or "the archive") as reader:
+        return list(reader.entries())
+
+
+def open_file(source: Source, path: str, *, where: str = "") -> BinaryIO:
+    """Return a seekable stream over one file of an archive, in memory if it is small and in a temporary file otherwise.
+
+    Args:
+        source: The archive.
+        path: The file's path without the ID in front.
+        where: What to call the archive in errors.
+
+    Raises:
+        DoesNotExist: The archive has no such file.
+        ReadError: The archive is damaged or unsafe.
+    """
+    indexed, _ = _indexed(source, where)
+    if indexed is not None:
+        entry = _wanted(path, indexed.entries(), where)
+        return _copied(entry, indexed.content(entry.path))
+    with source.open() as stream, StreamReader(stream, where or "the archive") as reader:
+        wanted = posixpath.normpath(path)
+        entries, copy = [], None
+        for entry in reader.entries():
+            entries.append(entry)
+            if entry.path == wanted and entry.kind == "file":
+                copy = _copied(entry, reader.content())
+        if copy is None:
+            _wanted(path, entries, where)
+        return cast("BinaryIO", copy)
+
+
+def _wanted(path: str, entries: Sequence[ArchivedFile], where: str) -> ArchivedFile:
+    wanted = posixpath.normpath(path)
+    for entry in entries:
+        if entry.path == wanted and entry.kind == "link":
+            inside = posixpath.normpath(posixpath.join(posixpath.dirname(wanted), entry.link_target or ""))
+            raise DoesNotExist(f'"{path}" in {where or "the archive"} is a link', hint=f'open "{inside}"')
+        if entry.path == wanted and entry.kind == "file":
+            return entry
+    raise _no_such_file(path, [entry.path for entry in entries], where)
+
+
+def _copied(entry: ArchivedFile, content: Iterable[bytes | memoryview]) -> BinaryIO:
+    small = entry.size_bytes <= MEMORY_BYTES
+    copy: BinaryIO = io.BytesIO() if small else cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115
+    try:
+        for chunk in content:
+            copy.write(chunk)
+    except BaseException:
+        copy.close()
+        raise
+    copy.seek(0)
+    return copy
+
+
+def extract(
+    source: Source, target: Path, *, only: str | None = None, where: str = "", announced: ArchiveInfo | None = None
+) -> list[str]:
+    """Write an archive's files below a directory, or one file or directory of them; return their names.
+
+    After an error nothing that was written is left.
+
+    Args:
+        source: The archive.
+        target: An existing directory in which nothing else of these names lies.
+        only: The one file or directory that is wanted, by whole segments.
+        where: What to call the archive in errors.
+        announced: What the record says of the archive, which must be so.
+
+    Raises:
+        DoesNotExist: ``only`` is not in the archive.
+        ReadError: The archive is damaged, is not the one that was announced, or holds what must not be written; nothing is ever
+            written outside of ``target``.
+        WriteError: A file could not be written.
+    """
+    indexed, index_sha256 = _indexed(source, where)
+    if indexed is not None and (announced is None or announced.index_sha256 == index_sha256):
+        # The record vouches for the index, and the index for each file.
+        entries = indexed.entries()
+        chosen = [entry for entry in entries if _is_wanted(entry.path, only)]
+        if only is not None and not chosen:
+            raise _no_such_file(only, [entry.path for entry in entries], where)
+        with Extraction(target) as extraction:
+            extraction.write_all(indexed, chosen)
+        return [entry.path for entry in chosen]
+    return _extract_stream(source, target, only, where, announced)
+
+
+def _extract_stream(source: Source, target: Path, only: str | None, where: str, announced: ArchiveInfo | None) -> list[str]:
+    seen: list[str] = []
+    written: list[str] = []
+    with source.open() as stream, Extraction(target) as extraction:
+        hashed = _Hashing(stream)
+        with StreamReader(cast("BinaryIO", io.BufferedReader(hashed)), where or "the archive") as reader:
+            for entry in reader.entries():
+                seen.append(entry.path)
+                if _is_wanted(entry.path, only):
+                    extraction.write(entry, reader.content())
+                    written.append(entry.path)
+        if announced is not None and hashed.hexdigest() != announced.sha256:
+            raise ReadError(f"{where or 'the archive'} does not match its sha256")
+    if only is not None and not written:
+        raise _no_such_file(only, seen, where)
+    return written
+
+
+def describe(source: Source, *, where: str = "") -> ArchiveInfo:
+    """Return what to announce of an archive, which is read to its end.
+
+    Args:
+        source: The archive.
+        where: What to call it in errors.
+
+    Raises:
+        ReadError: It is damaged or unsafe.
+    """
+    entries = list_files(source, where=where)
+    _, index_sha256 = _indexed(source, where)
+    with source.open() as stream:
+        digest = hashlib.sha256()
+        for chunk in iter(lambda: stream.read(_READ_BYTES), b""):
+            digest.update(chunk)
+    return ArchiveInfo(source.size_bytes, digest.hexdigest(), sum(e.kind != "directory" for e in entries), index_sha256)
+
+
+def check(source: Source, *, where: str = "") -> None:
+    """Read all of an archive, and compare its files with its index.
+
+    Args:
+        source: The archive.
+        where: What to call it in errors.
+
+    Raises:
+        ReadError: It is damaged or unsafe.
+    """
+    indexed, _ = _indexed(source, where)
+    known = {entry.path: entry for entry in indexed.entries()} if indexed is not None else None
+    with source.open() as stream, StreamReader(stream, where or "the archive") as reader:
+        for entry in reader.entries():
+            digest = hashlib.sha256()
+            for chunk in reader.content():
+                digest.update(chunk)
+            if known is None:
+                continue
+            found = known.pop(entry.path, None)
+            if found is None or (found.kind, found.size_bytes) != (entry.kind, entry.size_bytes):
+                raise ReadError(f"{where or 'the archive'} is damaged: {entry.path} is not what its index says")
+            if entry.kind == "file" and found.sha256 != digest.hexdigest():
+                raise ReadError(f"{where or 'the archive'}: {entry.path} does not match its sha256")
+    if known:
+        raise ReadError(f"{where or 'the archive'} is damaged: its index names {next(iter(known))}, which it does not hold")
+
+
+def _indexed(source: Source, where: str) -> tuple[IndexedArchive | None, str | None]:
+    """Return the archive by its index and the index's digest, or None for both."""
+    found = index.read(source, where or "the archive")
+    if found is None:
+        return None, None
+    return IndexedArchive(source, found[0], where or "the archive"), found[1]
+
+
+def _is_wanted(path: str, only: str | None) -> bool:
+    wanted = posixpath.normpath(only) if only is not None else "."
+    return wanted == "." or path == wanted or path.startswith(f"{wanted}/")
+
+
+class _Hashing(io.RawIOBase):
+    """Reads through to a stream and keeps the digest of all of it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill a buffer."""
+        view = memoryview(buffer).cast("B")
+        data = self._stream.read(len(view))
+        view[: len(data)] = data
+        self._digest.update(data)
+        return len(data)
+
+    def hexdigest(self) -> str:
+        """Read to the end, and return the digest of all."""
+        for data in iter(lambda: self._stream.read(_READ_BYTES), b""):
+            self._digest.update(data)
+        return self._digest.hexdigest()
+
+
+def _no_such_file(path: str, names: Sequence[str], where: str) -> DoesNotExist:
+    close = difflib.get_close_matches(path, names, n=3)
+    facts = [f"close to it: {', '.join(close)}"] if close else [f"it holds: {', '.join(names[:10])}"] if names else []
+    return DoesNotExist(f'no file "{path}" in {where or "the archive"}', facts=facts)

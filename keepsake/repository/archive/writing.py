@@ -1,0 +1,237 @@
+"""Writing an archive in two steps: `stage` while the training waits, and `seal` in the background.
+
+`stage` reads each file once and writes the members; it is all about speed, so it syncs nothing, and computes no digest that can be had
+later from what it wrote. `seal` does the rest, and may be killed and begun again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO
+
+from keepsake.exceptions import ReadError
+from keepsake.repository.archive import index
+from keepsake.repository.archive.files import read_at, write_at
+from keepsake.repository.archive.index import Index
+from keepsake.repository.archive.members import MEMBER_BYTES, decoded, encoded, sliced
+from keepsake.repository.archive.packing import LargeFile, Packer, Piece
+from keepsake.repository.archive.threads import run_side_by_side, run_together, threads_for
+from keepsake.repository.records import ArchiveInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from keepsake.capture.files import FileEntry
+
+_LAYOUT_SUFFIX = ".layout"
+_READ_BYTES = 1 << 20
+
+
+def layout_path(path: Path) -> Path:
+    """Return where `stage` leaves what `seal` needs to know of a staged archive."""
+    return path.with_name(path.name + _LAYOUT_SUFFIX)
+
+
+# --- staging --------------------------------------------------------------------------------------------------------
+
+
+def stage(entries: Sequence[FileEntry], prefix: str, path: Path) -> None:
+    """Write the members of an archive, and beside it its layout; when it returns, later changes of the files do not matter.
+
+    Paths are sorted and begin with ``prefix``. Modes and times are kept, owners are not, so equal trees give equal archives.
+    What has vanished since it was listed, or is something else by now, is left out with a warning, unless nothing else is
+    to be saved. After an error nothing is left.
+
+    Args:
+        entries: What goes in.
+        prefix: First component of every path: the ID.
+        path: Where to; must not exist.
+
+    Raises:
+        ReadError: A file shrank while it was saved, or the only one is not there any more.
+        OSError: A file cannot be read, or the archive not be written.
+    """
+    packer = Packer(sorted(entries, key=lambda entry: entry.name), prefix)
+    try:
+        with path.open("xb", buffering=0) as file:
+            writer = _MemberWriter(packer, file)
+            writer.run()
+        rows = sorted(packer.rows, key=lambda row: row.path)
+        layout = Index(writer.member_bytes, writer.content_bytes, rows).to_json()
+        _replace(layout_path(path), layout)
+    except FileExistsError:
+        raise
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _replace(path: Path, content: bytes) -> None:
+    # Whole or not at all, since it says that the archive beside it is whole.
+    temporary = path.with_name(path.name + "~")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+class _MemberWriter:
+    """Makes members of pieces in several threads, and writes each where it belongs.
+
+    Args:
+        packer: What the pieces come from.
+        file: The archive.
+
+    Attributes:
+        member_bytes: The length of each member.
+        content_bytes: How much of the tar each holds.
+    """
+
+    def __init__(self, packer: Packer, file: BinaryIO) -> None:
+        self._packer = packer
+        self._file = file
+        self._pieces = packer.pieces()
+        self._turn = threading.Condition()
+        self._placed: dict[int, tuple[int, int]] = {}
+        self._starts: list[int] = [0]
+        self._failed = False
+        self.member_bytes: list[int] = []
+        self.content_bytes: list[int] = []
+
+    def run(self) -> None:
+        """Write all members."""
+        try:
+            run_together(self._work, self._give_up, threads=threads_for(self._packer.size_bytes))
+        finally:
+            for large in self._packer.large_files:
+                large.file.close()
+
+    def _give_up(self) -> None:
+        with self._turn:
+            self._failed = True
+            self._turn.notify_all()
+
+    def _work(self) -> None:
+        buffer = memoryview(bytearray(MEMBER_BYTES + 512))
+        while (piece := self._next()) is not None:
+            content = self._content(piece, buffer)
+            buffers, size_bytes, is_compressed = encoded(content)
+            if piece.large is not None:
+                self._digest(piece.large, piece.start, content[: piece.length], is_compressed=is_compressed)
+            start = self._place(piece.number, size_bytes, len(content))
+            write_at(self._file.fileno(), buffers, start)
+
+    def _next(self) -> Piece | None:
+        with self._turn:
+            return None if self._failed else next(self._pieces, None)
+
+    def _content(self, piece: Piece, buffer: memoryview) -> memoryview:
+        large = piece.large
+        if large is None:
+            return memoryview(piece.content or self._packer.read_group(piece))
+        _read_exactly(large, buffer[: piece.length], piece.start)
+        length = piece.length
+        if piece.start + length == large.size_bytes:
+            buffer[length : length + large.padding()] = bytes(large.padding())
+            length += large.padding()
+        with self._turn:
+            large.left_bytes -= piece.length
+            if not large.left_bytes:
+                large.file.close()
+        return buffer[:length]
+
+    def _digest(self, large: LargeFile, start: int, content: memoryview, *, is_compressed: bool) -> None:
+        """Digest a file in its order as long as all of it is compressed: to read that back later would cost more."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._failed or large.digest is None or large.digested_bytes == start)
+            if self._failed or large.digest is None:
+                return
+            if not is_compressed:
+                large.digest = None
+                self._turn.notify_all()
+                return
+        large.digest.update(content)
+        with self._turn:
+            large.digested_bytes += len(content)
+            if large.digested_bytes == large.size_bytes:
+                large.row.sha256 = large.digest.hexdigest()
+            self._turn.notify_all()
+
+    def _place(self, number: int, member_bytes: int, content_bytes: int) -> int:
+        """Return where a member is to be written: behind all those before it, whose lengths others may still be finding out."""
+        with self._turn:
+            self._placed[number] = (member_bytes, content_bytes)
+            while (following := self._placed.pop(len(self.member_bytes), None)) is not None:
+                self.member_bytes.append(following[0])
+                self.content_bytes.append(following[1])
+                self._starts.append(self._starts[-1] + following[0])
+                self._turn.notify_all()
+            self._turn.wait_for(lambda: self._failed or len(self.member_bytes) > number)
+            return self._starts[number] if not self._failed else 0
+
+
+def _read_exactly(large: LargeFile, view: memoryview, start: int) -> None:
+    done = read_at(large.file.fileno(), view, start)
+    if done < len(view):
+        left = large.size_bytes - start - done
+        raise ReadError(f"{large.source} changed while it was being saved: {left:,} of {large.size_bytes:,} bytes are gone")
+
+
+# --- sealing --------------------------------------------------------------------------------------------------------
+
+
+def seal(path: Path) -> ArchiveInfo:
+    """Finish a staged archive, durably: compute the digests, append the index, and sync it.
+
+    It may be killed at any moment and be called again, by another process too.
+
+    Args:
+        path: The archive; its layout lies beside it and stays.
+
+    Raises:
+        ReadError: What is staged is damaged.
+        OSError: It cannot be read or written.
+    """
+    try:
+        layout = Index.from_json(layout_path(path).read_bytes())
+    except ValueError as err:
+        raise ReadError(f"the layout of {path} is damaged: {err}") from err
+    with path.open("rb+", buffering=0) as file:
+        end = sum(layout.member_bytes)
+        file.truncate(end)
+        if os.fstat(file.fileno()).st_size < end:
+            raise ReadError(f"{path} is shorter than its layout says")
+        whole = hashlib.sha256()
+        run_side_by_side(
+            lambda: os.fsync(file.fileno()),
+            lambda: _digest_files(file, layout),
+            lambda: _update(whole, file, end),
+        )
+        content, index_sha256 = index.packed(layout, end)
+        whole.update(content)
+        write_at(file.fileno(), [content], end)
+        os.fsync(file.fileno())
+    return ArchiveInfo(end + len(content), whole.hexdigest(), layout.files, index_sha256)
+
+
+def _digest_files(file: BinaryIO, layout: Index) -> None:
+    """Digest the files that were not when they were packed, from what was written."""
+    starts = layout.starts()
+    for row in layout.rows:
+        if row.kind == "file" and row.sha256 is None:
+            digest = hashlib.sha256()
+            for number, first, last in layout.parts(row):
+                member = memoryview(bytearray(layout.member_bytes[number]))
+                read_at(file.fileno(), member, starts[number])
+                for part in sliced(decoded(member, layout.content_bytes[number]), first, last):
+                    digest.update(part)
+            row.sha256 = digest.hexdigest()
+
+
+def _update(digest: hashlib._Hash, file: BinaryIO, end: int) -> None:
+    buffer = memoryview(bytearray(_READ_BYTES))
+    for start in range(0, end, _READ_BYTES):
+        digest.update(buffer[: read_at(file.fileno(), buffer[: end - start], start)])

@@ -1,0 +1,148 @@
+"""Staged files: taken from the training, and not yet in the repository.
+
+A checkpoint's files stand here as the members of its archive, packed while the training waited, or as a snapshot, which is packed
+later because taking it cost next to nothing. Both outlive the process; `Staging.seal` makes an archive of either, and may be killed and
+begun again, by another process too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from keepsake.capture.files import FileEntry
+from keepsake.repository.layout import is_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from keepsake.repository.records import ArchiveInfo
+    from keepsake.storage import DiskStorage
+
+_ARCHIVE_SUFFIX = ".tar.gz"
+_SNAPSHOT_SUFFIX = ".snapshot"
+_ENTRIES_NAME = "entries.json"
+_FILES_NAME = "files"
+
+
+class Staging:
+    """What is staged of one experiment.
+
+    Args:
+        directory: The directory of its journal.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def ids(self) -> set[str]:
+        """Return the IDs of what is staged, whole or in part."""
+        try:
+            stems = [path.name.partition(".")[0] for path in self.directory.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        return {stem for stem in stems if is_id(stem)}
+
+    def archive(self, id: str) -> Path:
+        """Return where an archive is staged."""
+        return self.directory / f"{id}{_ARCHIVE_SUFFIX}"
+
+    def size_bytes(self, id: str) -> int:
+        """Return how much is staged, for people."""
+        with suppress(OSError):
+            return self.archive(id).stat().st_size
+        return sum(path.stat().st_size for path in self._snapshot(id).rglob("*") if path.is_file())
+
+    # --- putting in -------------------------------------------------------------------------------------------------
+
+    def pack(self, id: str, entries: Sequence[FileEntry]) -> None:
+        """Read files into the members of an archive; when this returns, nothing that happens to them matters.
+
+        Raises:
+            ReadError: A file shrank while it was read, or the only one has gone.
+            OSError: A file cannot be read, or there is no room.
+        """
+        from keepsake.repository import archive
+
+        archive.stage(entries, id, self.archive(id))
+
+    def announce_snapshot(self, id: str, entries: Sequence[FileEntry]) -> Path:
+        """Write down what a snapshot will hold, and return where its files are to be put, which does not exist yet.
+
+        Args:
+            id: The checkpoint's ID.
+            entries: The files; their sources are relative to the place that is returned.
+        """
+        directory = self._snapshot(id)
+        directory.mkdir()
+        rows = [{"name": e.name, "source": str(e.source), "kind": e.kind, "link_target": e.link_target} for e in entries]
+        # Names may hold bytes that are not Unicode; ASCII escapes carry them.
+        (directory / _ENTRIES_NAME).write_text(json.dumps(rows), encoding="ascii")
+        return directory / _FILES_NAME
+
+    # --- taking out -------------------------------------------------------------------------------------------------
+
+    def is_whole(self, id: str) -> bool:
+        """Tell whether there is something that can be sealed."""
+        from keepsake.repository import archive
+
+        packed = self.archive(id)
+        return os.path.lexists(self._snapshot(id) / _FILES_NAME) or (packed.exists() and archive.layout_path(packed).exists())
+
+    def seal(self, id: str) -> ArchiveInfo:
+        """Finish the archive, and return what to announce of it.
+
+        Raises:
+            ReadError: What is staged is damaged.
+            OSError: There is no room, or what is staged is not there.
+        """
+        from keepsake.repository import archive
+
+        if self._snapshot(id).exists():
+            self._discard_archive(id)
+            archive.stage(self._snapshot_entries(id), id, self.archive(id))
+        return archive.seal(self.archive(id))
+
+    def store(self, id: str, storage: DiskStorage, key: str) -> ArchiveInfo:
+        """Finish the archive, put it into its place, and return what to announce of it.
+
+        Args:
+            id: What to store.
+            storage: The repository's store.
+            key: The archive's key.
+
+        Raises:
+            ReadError: What is staged is damaged.
+            WriteError: The store could not take it.
+            OSError: There is no room, or what is staged is not there.
+        """
+        info = self.seal(id)
+        storage.adopt(self.archive(id), key)
+        self.discard(id)
+        return info
+
+    def discard(self, id: str) -> None:
+        """Remove all that is staged of one ID."""
+        # The snapshot goes first: with it and without an archive, it would be packed once more.
+        shutil.rmtree(self._snapshot(id), ignore_errors=True)
+        self._discard_archive(id)
+
+    def _discard_archive(self, id: str) -> None:
+        from keepsake.repository import archive
+
+        for path in (archive.layout_path(self.archive(id)), self.archive(id)):
+            with suppress(OSError):
+                path.unlink()
+
+    def _snapshot(self, id: str) -> Path:
+        return self.directory / f"{id}{_SNAPSHOT_SUFFIX}"
+
+    def _snapshot_entries(self, id: str) -> list[FileEntry]:
+        directory = self._snapshot(id)
+        rows = json.loads((directory / _ENTRIES_NAME).read_bytes())
+        files = directory / _FILES_NAME
+        return [FileEntry(row["name"], files / row["source"], row["kind"], row["link_target"]) for row in rows]
