@@ -155,6 +155,8 @@ def _fetch(experiment: Experiment, checkpoint: Checkpoint | None, staging: Path,
     missing: list[DoesNotExist] = []
     for key, id in sources:
         record = experiment.record if id == experiment.id else checkpoint.record if checkpoint is not None else None
+        if record is not None:
+            experiment.wait_for_files(record)
         if record is not None and record.archive_pending:
             raise ReadError(
                 f"the files of {layout.short_id(id)} are not stored yet, or the process that saved them died before they were",

@@ -116,12 +116,14 @@ class Checkpoint:
 
     def delete(self) -> None:
         """Delete the checkpoint: from the experiment's record, then its files."""
+        self.experiment.flush()
         self.experiment.repository.delete_checkpoint(self.experiment.id, self.id)
         self.experiment.refresh()
 
     def _require_files(self) -> None:
         if not self.record.has_files:
             raise DoesNotExist(f"checkpoint {self.short_id()} has no files: it was made without path")
+        self.experiment.wait_for_files(self.record)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Checkpoint) and self.id == other.id

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, SupportsIndex, o
 
 from keepsake.checkpoint import Checkpoint, CheckpointList, PrimaryMetric
 from keepsake.exceptions import DoesNotExist
-from keepsake.recording.recorder import DisabledRecorder, Recorder, Recording
+from keepsake.recording.recorder import DisabledRecorder, Recorder, Recording, live_recorder
 from keepsake.repository import layout
-from keepsake.repository.records import ExperimentRecord, utc_now
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
 from keepsake.repository.status import Outcome, Status
 
 if TYPE_CHECKING:
@@ -212,10 +212,13 @@ class Experiment:
         quiet: bool = False,
         *,
         saved_as: str | None = None,
+        move: bool = False,
     ) -> Checkpoint:
         """Save files and metrics of this moment.
 
-        Never raises: what goes wrong is reported on standard error, what can be kept is kept, and the training goes on.
+        When it returns, the files may be changed or removed, and the checkpoint outlives the process, however it ends. It is stored in
+        the background; `flush` waits for that. Never raises: what goes wrong is reported on standard error, what can be kept is kept,
+        and the training goes on.
 
         Args:
             path: File or directory to save, relative to the project directory or absolute. What lies outside of the project
@@ -228,6 +231,8 @@ class Experiment:
             quiet: Accepted for compatibility; a checkpoint says nothing unless something is wrong.
             saved_as: Relative path that ``path`` is saved under, such as ``out/model.pth`` for a file that lies elsewhere now; its
                 own if not given.
+            move: Take the file or directory itself, which is gone afterwards: in constant time, for whoever saved it only for this. It
+                is copied and stays where it lies on another file system, is a link or holds files that are left out.
 
         Returns:
             The checkpoint, also if it could not be stored.
@@ -237,9 +242,35 @@ class Experiment:
             >>> experiment = keepsake.init(params={"lr": 0.1})  # doctest: +SKIP
             >>> experiment.checkpoint("model.pth", step=1, metrics={"loss": 0.3})  # doctest: +SKIP
         """
+        record = self._recorder().checkpoint(path, step, metrics, primary_metric, saved_as=saved_as, move=move)
+        return Checkpoint(record, self)
+
+    def _recorder(self) -> Recording:
+        """Return who records it: who does so already in this process, else somebody new."""
         if self._recording is None:
-            self._recording = Recorder(self.repository, self.record, self.project.directory, quiet=True)
-        return Checkpoint(self._recording.checkpoint(path, step, metrics, primary_metric, saved_as), self)
+            live = live_recorder(self.repository, self.id)
+            if live is not None:
+                self.record = live.record
+            self._recording = live or Recorder(self.repository, self.record, self.project.directory, quiet=True)
+        return self._recording
+
+    def flush(self) -> bool:
+        """Wait until all checkpoints that this process has made of it are stored in the repository.
+
+        Not needed to be safe, nor before the end: an experiment that ends waits by itself.
+
+        Returns:
+            Whether they are; what could not be stored has been reported.
+
+        Example:
+            >>> import keepsake
+            >>> experiment = keepsake.init(params={"lr": 0.1})  # doctest: +SKIP
+            >>> experiment.checkpoint("model.pth")  # doctest: +SKIP
+            >>> experiment.flush()  # doctest: +SKIP
+            True
+        """
+        recording = self._recording or live_recorder(self.repository, self.id)
+        return recording is None or recording.flush()
 
     def stop(self) -> None:
         """End the experiment as finished.
@@ -283,8 +314,24 @@ class Experiment:
         Raises:
             DoesNotExist: It was deleted.
         """
-        if self._is_stored:
+        if self._recording is not None and self._recording.is_live:
+            self._recording.refresh()
+        elif self._is_stored:
             self.record.__dict__.update(self.repository.load(self.id).__dict__)
+
+    def wait_for_files(self, record: ExperimentRecord | CheckpointRecord) -> None:
+        """Make sure that files which this process has saved are stored, before they are read.
+
+        Args:
+            record: The experiment's record or one of its checkpoints'; brought up to date.
+        """
+        if not record.archive_pending or not self.flush():
+            return
+        fresh = self.repository.load(self.id)
+        owners: list[ExperimentRecord | CheckpointRecord] = [fresh, *fresh.checkpoints]
+        for found in owners:
+            if found.id == record.id:
+                record.archive, record.archive_pending = found.archive, found.archive_pending
 
     def delete(self) -> None:
         """Delete the experiment with all its checkpoints and files."""
@@ -312,6 +359,7 @@ class Experiment:
         """
         if self.path is None:
             raise DoesNotExist(f"experiment {self.short_id()} has no saved code: init() was not given a path")
+        self.wait_for_files(self.record)
         return self.repository.open_file(layout.experiment_archive_key(self.id), PurePath(path).as_posix())
 
     def checkout(
@@ -338,6 +386,10 @@ class Experiment:
 
         target = Path(output_directory) if output_directory is not None else self.project.directory
         checkout(self, self.best() or self.latest(), target, path=path, code=True, quiet=quiet)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the live part behind: a copy in another process reads, and does not record."""
+        return self.__dict__ | ({} if isinstance(self._recording, DisabledRecorder) else {"_recording": None})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Experiment) and self.id == other.id

@@ -1,7 +1,8 @@
 """The live side of one experiment: accepts checkpoints, orders the writes, and guards the training against all of it.
 
-From ``start()`` on no exception of ours leaves this module: it is reported once, clearly, and the training goes on. Order:
-an archive is stored before the record announces it, so a reader never finds a record of nothing.
+From ``start()`` on no exception of ours leaves this module: it is reported once, clearly, and the training goes on. A checkpoint is
+accepted when its entry stands in the journal and its files are staged; both outlive the process. The rest is done in the background: a
+worker puts the files into their place, and then the record is rewritten, so a reader never finds a record of nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -19,9 +21,10 @@ from keepsake.capture.redaction import redact_text
 from keepsake.exceptions import DoesNotExist, KeepsakeError, ReadError, StorageError
 from keepsake.recording import exits
 from keepsake.recording.heartbeat import INTERVAL_S, HeartbeatThread
-from keepsake.repository import layout
+from keepsake.recording.publisher import Publisher
+from keepsake.recording.worker import Worker
+from keepsake.repository import journal, layout, recovery
 from keepsake.repository.records import (
-    ArchiveInfo,
     CheckpointRecord,
     ExperimentRecord,
     Goal,
@@ -29,12 +32,16 @@ from keepsake.repository.records import (
     is_comparable,
     utc_now,
 )
+from keepsake.repository.staging import Staging
+from keepsake.storage import DiskStorage
+from keepsake.storage.disk import JOURNAL_DIRECTORY, size_text
 from keepsake.values import convert, convert_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from keepsake.capture.files import FileEntry
+    from keepsake.repository.records import ArchiveInfo
     from keepsake.repository.repository import Repository
     from keepsake.repository.status import Outcome
 
@@ -55,9 +62,19 @@ class Recording(Protocol):
         step: object,
         metrics: object,
         primary_metric: object,
+        *,
         saved_as: str | None = None,
+        move: bool = False,
     ) -> CheckpointRecord:
         """Accept a checkpoint; never raises."""
+        ...
+
+    def flush(self) -> bool:
+        """Wait until all that was accepted is stored, and tell whether it is; never raises."""
+        ...
+
+    def refresh(self) -> None:
+        """Load the record anew, with what others have changed."""
         ...
 
     def reopen(self) -> None:
@@ -73,29 +90,58 @@ class Recording(Protocol):
         ...
 
 
+_recorders: dict[tuple[Path, str], Recorder] = {}
+"""The recorders that are live in this process, by the repository's directory and the experiment."""
+
+
+def live_recorder(repository: Repository, experiment_id: str) -> Recorder | None:
+    """Return who records an experiment in this process, if somebody does."""
+    found = _recorders.get((repository.local_root or Path(), experiment_id))
+    return found if found is not None and found.is_live else None
+
+
+PATIENCE_S = 1.0
+"""How long the end may take before people are told what it waits for."""
+
+
 class Recorder:
-    """Records one experiment into its repository.
+    """Records one experiment into its repository, which is on disk.
 
     Args:
         repository: Where to.
         record: The experiment's record; kept up to date here.
         directory: The project directory, which relative paths are relative to.
         quiet: Say nothing at the start and the end.
+
+    Raises:
+        ValueError: The repository is not on disk.
     """
 
     def __init__(self, repository: Repository, record: ExperimentRecord, directory: Path, *, quiet: bool = False) -> None:
+        if repository.local_root is None or not isinstance(repository.storage, DiskStorage):
+            raise ValueError(f"experiments are recorded on disk, not in {repository.label}")
         self.record = record
         self._repository = repository
+        self._root = repository.local_root
+        self._storage = repository.storage
         self._directory = directory
         self._quiet = quiet
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._live = False
         self._over = False
+        self._journal: journal.Journal | None = None
+        self._staging = Staging(journal.JournalDirectory(self._root, record.id).path)
+        self._unpublished: list[dict[str, Any]] = []
+        self._publishing = threading.RLock()
         self._etag: str | None = None
+        self._fragments: dict[str, str] = {}
+        self._worker = Worker("keepsake-storing")
+        self._unstored: list[str] = []
+        self._publisher = Publisher(self._publish, self._sync)
         self._heartbeat: HeartbeatThread | None = None
-        self._code_thread: threading.Thread | None = None
         self._primary_metric = record.primary_metric
+        self._next_step = _next_step(record)
         self._warned: set[str] = set()
 
     @property
@@ -116,21 +162,22 @@ class Recorder:
         """
         if self.record.path is not None:
             self.record.archive_pending = True
+        self._journal = journal.Journal.open(self._root, self.record.id)
         try:
             if beats:
                 # Before the record, so that nobody ever sees the experiment without a sign of life.
                 self._repository.beat(self.record.id)
-            self._repository.save(self.record)
+            self._repository.save(self.record, self._fragments)
             self._etag = self._repository.record_etag(self.record.id)
         except BaseException:
             # A write may have had its effect all the same; an experiment that never began must not be listed.
             with suppress(StorageError):
                 self._repository.delete_experiment(self.record)
+            self._journal.close(remove=True)
             raise
         self._go_live(beats=beats)
         if self.record.path is not None:
-            self._code_thread = threading.Thread(target=self._store_code, args=(entries,), name="keepsake-code", daemon=True)
-            self._code_thread.start()
+            self._worker.submit(partial(self._store_code, entries))
         if not self._quiet:
             count = sum(entry.kind != "directory" for entry in entries)
             code = f"code {count:,} file{'' if count == 1 else 's'}, " if self.record.path is not None else ""
@@ -138,18 +185,11 @@ class Recorder:
 
     def _go_live(self, *, beats: bool) -> None:
         self._live = True
+        _recorders[self._root, self.record.id] = self
         if beats:
             self._heartbeat = HeartbeatThread(self._beat, self.record.heartbeat_interval_s or INTERVAL_S)
             self._heartbeat.start()
         exits.register(self)
-
-    def _store_code(self, entries: Sequence[FileEntry]) -> None:
-        id = self.record.id
-        try:
-            info = self._repository.store_archive(layout.experiment_archive_key(id), entries, id)
-            self._update(lambda record: _announce(record, info))
-        except Exception as err:  # noqa: BLE001 - see the module's docstring
-            self._report("the code", err, "the code of this experiment is not saved")
 
     def _beat(self) -> bool:
         try:
@@ -168,11 +208,13 @@ class Recorder:
         step: object,
         metrics: object,
         primary_metric: object,
+        *,
         saved_as: str | None = None,
+        move: bool = False,
     ) -> CheckpointRecord:
-        """Store files and metrics as a checkpoint.
+        """Take files and metrics as a checkpoint, to be stored in the background.
 
-        Whatever goes wrong is reported and not raised; what can be kept is kept: where the files cannot be stored, the
+        Whatever goes wrong is reported and not raised; what can be kept is kept: where the files cannot be taken, the
         metrics still are. The checkpoint is returned in any case, so that the caller's code works on.
         """
         checkpoint = CheckpointRecord(id=layout.new_id(), created=utc_now(), step=0)
@@ -180,20 +222,91 @@ class Recorder:
             messages.debug("checkpoint() in a forked process does nothing")
             return checkpoint
         try:
-            with exits.uninterrupted(), self._lock:
+            with exits.uninterrupted():
                 if self._over:
                     return checkpoint
-                self._fill(checkpoint, step, metrics, primary_metric)
-                self._present_etag()  # before files are written: they must not make a repository that has gone anew
-                if path is not None:
-                    self._store_files(checkpoint, path, saved_as)
-                self._update(lambda record: record.checkpoints.append(checkpoint))
+                with self._lock:
+                    self._open_journal()
+                    self._fill(checkpoint, step, metrics, primary_metric)
+                if path is None:
+                    self._add(checkpoint)
+                else:
+                    self._add_with_files(checkpoint, path, saved_as, move=move)
+                if not self._live:
+                    self._settle()
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("checkpoint()", err, "this checkpoint is not saved, earlier ones are intact")
         return checkpoint
 
+    def _open_journal(self) -> journal.Journal:
+        """Return the journal; where the experiment is not live it is made, and what others have written becomes our copy."""
+        if self._journal is None:
+            if self._staging.directory.exists():
+                # Somebody has died since the repository was opened.
+                recovery.recover(self._repository)
+            opened = journal.Journal.open(self._root, self.record.id)
+            try:
+                self.refresh()
+            except BaseException:
+                opened.close(remove=False)
+                raise
+            self._journal = opened
+        return self._journal
+
+    def _add(self, checkpoint: CheckpointRecord) -> None:
+        with self._lock:
+            self.record.checkpoints.append(checkpoint)
+            self._accept(journal.accepted(checkpoint))
+
+    def _add_with_files(
+        self, checkpoint: CheckpointRecord, path: str | os.PathLike[str], saved_as: str | None, *, move: bool
+    ) -> None:
+        """Accept a checkpoint before its files are taken, so that files which are moved away are never without one."""
+        try:
+            checkpoint.path, source, entries = self._selected(path, saved_as)
+        except Exception as err:  # noqa: BLE001 - see the module's docstring
+            self._report_lost_files(checkpoint, saved_as or path, err)
+            self._add(checkpoint)
+            return
+        checkpoint.archive_pending = True
+        self._add(checkpoint)
+        try:
+            self._stage(checkpoint.id, source, entries, move=move)
+        except Exception as err:  # noqa: BLE001 - see the module's docstring
+            self._report_lost_files(checkpoint, saved_as or path, err)
+        finally:
+            # Ctrl-C may come at any moment, and with what was moved there is no other copy.
+            if self._staging.is_whole(checkpoint.id):
+                self._worker.submit(partial(self._store_files, checkpoint.id))
+            else:
+                checkpoint.path, checkpoint.archive_pending = None, False
+                self._accept(journal.unsaved(checkpoint.id))
+
+    def _report_lost_files(self, checkpoint: CheckpointRecord, path: object, err: Exception) -> None:
+        consequence = f"its files are not saved (step {checkpoint.step}), its metrics and earlier checkpoints are"
+        self._report(f'checkpoint(path="{path}")', err, consequence)
+
+    def _stage(self, id: str, path: Path, entries: Sequence[FileEntry], *, move: bool) -> None:
+        from keepsake.recording import snapshot
+
+        if move and snapshot.may_be_moved(path, entries, self._directory) and snapshot.move(id, path, entries, self._staging):
+            return
+        if not snapshot.clone(id, entries, self._staging):
+            self._staging.pack(id, entries)
+
+    def _accept(self, entry: dict[str, Any]) -> None:
+        """Write an entry down, and have the record rewritten some time."""
+        with self._lock:
+            self._unpublished.append(entry)
+            try:
+                self._open_journal().append(entry)
+            except StorageError as err:
+                self._report("the journal", err, "what follows is kept in memory until it can be stored")
+        self._publisher.notify()
+
     def _fill(self, checkpoint: CheckpointRecord, step: object, metrics: object, primary_metric: object) -> None:
         checkpoint.step = self._step(step)
+        self._next_step = max(self._next_step, checkpoint.step + 1)
         checkpoint.metrics, problems = convert_metrics(metrics)
         for problem in problems:
             self._warn(problem, problem)
@@ -215,7 +328,7 @@ class Recorder:
             )
 
     def _step(self, step: object) -> int:
-        following = max((checkpoint.step for checkpoint in self.record.checkpoints), default=-1) + 1
+        following = self._next_step
         if step is None:
             return following
         number = convert(step)
@@ -242,109 +355,104 @@ class Recorder:
         )
         return None
 
-    def _store_files(self, checkpoint: CheckpointRecord, path: str | os.PathLike[str], saved_as: str | None) -> None:
-        try:
-            name, entries = self._selected(path, saved_as)
-            key = layout.checkpoint_archive_key(checkpoint.id)
-            checkpoint.archive = self._repository.store_archive(key, entries, checkpoint.id)
-            checkpoint.path = name
-        except Exception as err:  # noqa: BLE001 - see the module's docstring
-            self._report(
-                f'checkpoint(path="{saved_as or path}")',
-                err,
-                f"its files are not saved (step {checkpoint.step}), its metrics and earlier checkpoints are",
-            )
-
-    def _selected(self, path: str | os.PathLike[str], saved_as: str | None) -> tuple[str, list[FileEntry]]:
+    def _selected(self, path: str | os.PathLike[str], saved_as: str | None) -> tuple[str, Path, list[FileEntry]]:
+        """Return the name that a path is saved under, where it lies, and what of it is saved."""
         from keepsake.capture import files
 
         if saved_as is None:
-            root = self._repository.local_root
-            return files.checkpoint_files(self._directory, path, exclude=[root] if root is not None else [])
-        source = Path(path)
+            name, entries = files.checkpoint_files(self._directory, path, exclude=[self._root])
+            return name, self._directory / path, entries
+        source = Path(path).absolute()
         name, entries = files.checkpoint_files(source.parent, source.name)
-        return saved_as, [replace(entry, name=saved_as + entry.name.removeprefix(name)) for entry in entries]
+        return saved_as, source, [replace(entry, name=saved_as + entry.name.removeprefix(name)) for entry in entries]
 
-    # --- the end ----------------------------------------------------------------------------------------------------
+    # --- in the background ------------------------------------------------------------------------------------------
 
-    def finish(self, outcome: Outcome, error: BaseException | str | None = None) -> None:
-        """Record how the experiment ended, once."""
-        if not self.is_live:
-            return
+    def _store_code(self, entries: Sequence[FileEntry]) -> None:
+        id = self.record.id
         try:
-            with exits.uninterrupted():
-                self._finish(outcome, _error_text(error))
+            self._staging.pack(id, entries)
+            self._announce(id, self._staging.store(id, self._storage, layout.experiment_archive_key(id)))
         except Exception as err:  # noqa: BLE001 - see the module's docstring
-            self._report("the end of the experiment", err, "it will be shown as stopped for lack of a heartbeat")
+            self._report("the code", err, "the code of this experiment is not saved")
 
-    def _finish(self, outcome: Outcome, error: str | None) -> None:
-        self._retire()
-
-        def end(record: ExperimentRecord) -> None:
-            record.ended, record.outcome, record.error = utc_now(), outcome, error
-
-        self._update(end)
-        self._repository.end_beat(self.record.id)
-        if not self._quiet and not self._over:
-            messages.info(self._closing_line(outcome))
-
-    def reopen(self) -> None:
-        """Go on with an experiment that this process has ended: its outcome is taken back and it beats again."""
-        if self._live or os.getpid() != self._pid:
-            return
+    def _store_files(self, id: str) -> None:
         try:
-            with exits.uninterrupted():
-                beats = self._heartbeat is not None
-                if beats:
-                    self._repository.beat(self.record.id)
-                self._update(_take_back_the_end)
-                self._go_live(beats=beats)
+            self._announce(id, self._staging.store(id, self._storage, layout.checkpoint_archive_key(id)))
         except Exception as err:  # noqa: BLE001 - see the module's docstring
-            self._report("going on with the experiment", err, "it is shown as ended, and takes checkpoints all the same")
+            if self._is_deleted():
+                return
+            self._unstored.append(id)
+            self._report(
+                "storing a checkpoint", err, f"its files wait in {self._root / JOURNAL_DIRECTORY} until they can be stored"
+            )
 
-    def abandon(self) -> None:
-        """Stop without recording anything more: the experiment is being deleted."""
-        if self.is_live:
-            self._retire()
-        self._over = True
+    def _is_deleted(self) -> bool:
+        if not self._over:
+            with suppress(KeepsakeError, OSError):
+                self._present_etag()
+        return self._over
 
-    def _retire(self) -> None:
-        self._live = False
-        exits.unregister(self)
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
-        if self._code_thread is not None and self._code_thread is not threading.current_thread():
-            self._code_thread.join()
+    def _announce(self, id: str, archive: ArchiveInfo) -> None:
+        with self._lock:
+            entry = journal.stored(id, archive)
+            journal.replay(self.record, [entry])
+            self._accept(entry)
 
-    def _closing_line(self, outcome: Outcome) -> str:
-        ended = self.record.ended or utc_now()
-        duration = _duration_text((ended - self.record.created).total_seconds())
-        line = f"{layout.short_id(self.record.id)} {outcome} after {duration}"
-        best, metric = self.record.best(), self.record.primary_metric
-        if best is not None and metric is not None:
-            line += f", best {metric.name} {best.metrics[metric.name]:.4g} at step {best.step}"
-        return line
+    def _publish(self) -> bool:
+        """Rewrite the record with all that was accepted; tell whether that is done."""
+        try:
+            with self._publishing:
+                return self._over or not self._unpublished or self._rewrite()
+        except Exception as err:  # noqa: BLE001 - see the module's docstring
+            self._report("the record", err, "what it lacks stands in the journal and is tried again")
+            return False
 
-    # --- the record -------------------------------------------------------------------------------------------------
-
-    def _update(self, change: Callable[[ExperimentRecord], None]) -> None:
-        """Apply a change to the record as it stands in the repository, where somebody else may have changed it.
+    def _rewrite(self) -> bool:
+        """Write the record as it stands, over what others have changed of it meanwhile.
 
         Its etag tells: the same as after our last write, and our copy is the truth; another, and it is read anew; none, and
         the experiment was deleted, which ends the recording.
         """
         with self._lock:
-            if self._over:
-                return
-            etag = self._present_etag()
-            base = self.record if etag == self._etag else self._repository.load(self.record.id)
-            changed = copy.copy(base)
-            changed.checkpoints = list(base.checkpoints)
-            change(changed)
-            self._repository.save(changed)
-            # Only what is written becomes our copy: a change that could not be saved has not happened.
-            self.record.__dict__.update(changed.__dict__)
+            entries = list(self._unpublished)
+            segment = self._rotated()
+            changed = copy.copy(self.record)
+            changed.checkpoints = list(self.record.checkpoints)
+        with self._repository.rewriting(self.record.id):
+            if self._present_etag() != self._etag:
+                changed = self._repository.load_stored(self.record.id)
+                self._fragments.clear()
+                journal.replay(changed, entries)
+                self._adopt(changed, published=len(entries))
+            self._repository.save(changed, self._fragments)
             self._etag = self._repository.record_etag(self.record.id)
+        with self._lock:
+            del self._unpublished[: len(entries)]
+            if self._journal is not None and segment is not None:
+                self._journal.drop_through(segment)
+        return True
+
+    def _rotated(self) -> int | None:
+        with suppress(StorageError):
+            return self._journal.rotate() if self._journal is not None else None
+        # Its entries are dropped the next time.
+        return None
+
+    def _adopt(self, record: ExperimentRecord, *, published: int) -> None:
+        """Make a record that was read anew our copy, with what was accepted since."""
+        with self._lock:
+            own = copy.copy(record)
+            known = {checkpoint.id: checkpoint for checkpoint in self.record.checkpoints}
+            own.checkpoints = [_brought_up_to_date(known.get(found.id), found) for found in record.checkpoints]
+            journal.replay(own, self._unpublished[published:])
+            self.record.__dict__.update(own.__dict__)
+            self._next_step = max(self._next_step, _next_step(own))
+
+    def _sync(self) -> None:
+        opened = self._journal
+        if opened is not None:
+            opened.sync()
 
     def _present_etag(self) -> str:
         """Return the record's etag; without a record, tell an experiment that was deleted from a repository that is gone."""
@@ -357,6 +465,144 @@ class Recorder:
         with suppress(StorageError):
             self._repository.end_beat(self.record.id)
         raise DoesNotExist(f"experiment {layout.short_id(self.record.id)} was deleted meanwhile")
+
+    # --- waiting and reading anew -----------------------------------------------------------------------------------
+
+    def flush(self) -> bool:
+        """Wait until all that was accepted is stored, and tell whether it is; what could not be stored is tried once more."""
+        if os.getpid() != self._pid:
+            return False
+        unstored, self._unstored = self._unstored, []
+        for id in unstored:
+            self._worker.submit(partial(self._store_files, id))
+        self._worker.drain()
+        return self._publish() and not self._unstored
+
+    def refresh(self) -> None:
+        """Load the record anew, with what others have changed.
+
+        Raises:
+            DoesNotExist: The experiment was deleted.
+        """
+        with self._publishing:
+            self._etag = self._repository.record_etag(self.record.id)
+            self._fragments.clear()
+            self._adopt(self._repository.load(self.record.id), published=0)
+
+    def _settle(self) -> None:
+        """Store all that was accepted and let go of the experiment; what cannot be stored stays in the journal."""
+        is_stored = self.flush()
+        self._worker.close()
+        self._publisher.close()
+        with self._lock:
+            if self._journal is not None:
+                self._journal.close(remove=self._over or (is_stored and not self._staging.ids()))
+                self._journal = None
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def finish(self, outcome: Outcome, error: BaseException | str | None = None) -> None:
+        """Record how the experiment ended, once, and wait until all is stored.
+
+        Raises:
+            KeyboardInterrupt: The person does not want to wait. What is not stored yet waits in the journal.
+        """
+        if not self.is_live:
+            return
+        try:
+            with exits.uninterrupted():
+                self._finish(outcome, _error_text(error))
+        except Exception as err:  # noqa: BLE001 - see the module's docstring
+            self._report("the end of the experiment", err, "it will be shown as stopped for lack of a heartbeat")
+
+    def _finish(self, outcome: Outcome, error: str | None) -> None:
+        self._live = False
+        try:
+            if not self._over:
+                with self._lock:
+                    self.record.ended, self.record.outcome, self.record.error = utc_now(), outcome, error
+                    self._accept(journal.ended(self.record.ended, outcome, error))
+                self._wait_for_files()
+            self._settle()
+        except KeyboardInterrupt:
+            # Only the files take long; the outcome is shown at once.
+            self._publish()
+            raise
+        finally:
+            self._retire()
+            if not self._over:
+                self._say_what_is_left()
+                with suppress(StorageError):
+                    # The outcome outweighs a heartbeat that stays.
+                    self._repository.end_beat(self.record.id)
+        if not self._quiet and not self._over:
+            messages.info(self._closing_line(outcome))
+
+    def _wait_for_files(self) -> None:
+        if self._worker.drain(PATIENCE_S) or self._quiet:
+            return
+        messages.info(f"storing {self._staged_text()}; Ctrl-C leaves that to the next keepsake command")
+
+    def _say_what_is_left(self) -> None:
+        if self._staging.ids():
+            messages.warning(
+                f"{self._staged_text()} not stored yet, safe in {self._root / JOURNAL_DIRECTORY}; the next keepsake command stores it"
+            )
+
+    def _staged_text(self) -> str:
+        ids = self._staging.ids()
+        size = size_text(sum(self._staging.size_bytes(id) for id in ids))
+        count = len(ids - {self.record.id})
+        return f"the files of {count} checkpoint{'' if count == 1 else 's'} ({size})" if count else f"the code ({size})"
+
+    def _retire(self) -> None:
+        self._live = False
+        _recorders.pop((self._root, self.record.id), None)
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        exits.unregister(self)
+
+    def reopen(self) -> None:
+        """Go on with an experiment that this process has ended: its outcome is taken back and it beats again."""
+        if self._live or os.getpid() != self._pid:
+            return
+        try:
+            with exits.uninterrupted():
+                with self._lock:
+                    self._open_journal()
+                    beats = self._heartbeat is not None
+                    if beats:
+                        self._repository.beat(self.record.id)
+                    entry = journal.resumed(utc_now())
+                    journal.replay(self.record, [entry])
+                    self._accept(entry)
+                self._go_live(beats=beats)
+                self._publisher.notify()
+        except Exception as err:  # noqa: BLE001 - see the module's docstring
+            self._report("going on with the experiment", err, "it is shown as ended, and takes checkpoints all the same")
+
+    def abandon(self) -> None:
+        """Stop without recording anything more: the experiment is being deleted."""
+        if os.getpid() != self._pid:
+            return
+        self._over = True
+        self._worker.cancel()
+        self._worker.close()
+        self._publisher.close()
+        self._retire()
+        with self._lock:
+            if self._journal is not None:
+                self._journal.close(remove=True)
+                self._journal = None
+
+    def _closing_line(self, outcome: Outcome) -> str:
+        ended = self.record.ended or utc_now()
+        duration = _duration_text((ended - self.record.created).total_seconds())
+        line = f"{layout.short_id(self.record.id)} {outcome} after {duration}"
+        best, metric = self.record.best(), self.record.primary_metric
+        if best is not None and metric is not None:
+            line += f", best {metric.name} {best.metrics[metric.name]:.4g} at step {best.step}"
+        return line
 
     # --- reports ----------------------------------------------------------------------------------------------------
 
@@ -394,14 +640,23 @@ class DisabledRecorder:
         step: object,
         metrics: object,
         primary_metric: object,
+        *,
         saved_as: str | None = None,
+        move: bool = False,
     ) -> CheckpointRecord:
-        """Return a checkpoint that is stored nowhere."""
+        """Return a checkpoint that is stored nowhere; a path that is to be moved stays."""
         following = self.record.checkpoints[-1].step + 1 if self.record.checkpoints else 0
         checkpoint = CheckpointRecord(id=layout.new_id(), created=utc_now(), step=step if isinstance(step, int) else following)
         # Only the last one is kept: a long training must not grow for what nobody will read.
         self.record.checkpoints = [checkpoint]
         return checkpoint
+
+    def flush(self) -> bool:
+        """Do nothing."""
+        return True
+
+    def refresh(self) -> None:
+        """Do nothing."""
 
     def reopen(self) -> None:
         """Do nothing."""
@@ -413,13 +668,16 @@ class DisabledRecorder:
         """Do nothing."""
 
 
-def _take_back_the_end(record: ExperimentRecord) -> None:
-    record.ended = record.outcome = record.error = None
-    record.resumed = [*record.resumed, utc_now()]
+def _next_step(record: ExperimentRecord) -> int:
+    return max((checkpoint.step for checkpoint in record.checkpoints), default=-1) + 1
 
 
-def _announce(record: ExperimentRecord, info: ArchiveInfo) -> None:
-    record.archive, record.archive_pending = info, False
+def _brought_up_to_date(own: CheckpointRecord | None, found: CheckpointRecord) -> CheckpointRecord:
+    """Return the object that people hold in their hands already, if there is one, with what was found of it."""
+    if own is None:
+        return found
+    own.__dict__.update(found.__dict__)
+    return own
 
 
 def _error_text(error: BaseException | str | None) -> str | None:

@@ -38,7 +38,7 @@ def test_an_experiment_goes_with_everything_that_is_its_own(repo: Repo, keepsake
     result = keepsake("rm", "eb96def", input="y\n")
     plan, rest = result.err.split("\n", 1)
     assert (result.code, result.out, plan) == (0, "", PLAN)
-    assert re.fullmatch(r"Delete (1 experiment \(2 checkpoints, \d+ B\))\? \[y/N\] Deleted \1\.\n", rest)
+    assert re.fullmatch(r"Delete (1 experiment \(2 checkpoints, [\d.]+ k?B\))\? \[y/N\] Deleted \1\.\n", rest)
     assert before - objects(repo) == {
         layout.record_key(FINISHED),
         layout.experiment_archive_key(FINISHED),
@@ -117,7 +117,7 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(repo: Repo, keepsake: Run
     assert plan[0] == PLAN
     assert plan[1].startswith("  experiment 76ab171  failed  0 checkpoints  lr=0.003")
     assert plan[2] == "  checkpoint 45da0f8  step 300 of experiment 4591273"
-    assert re.fullmatch(r"Would delete 2 experiments and 1 checkpoint \(2 checkpoints, \d+ B\) \(dry run\)\.", plan[3])
+    assert re.fullmatch(r"Would delete 2 experiments and 1 checkpoint \(2 checkpoints, [\d.]+ k?B\) \(dry run\)\.", plan[3])
     assert objects(repo) == before
 
 

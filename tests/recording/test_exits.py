@@ -327,15 +327,15 @@ def test_a_signal_in_the_middle_of_a_checkpoint_waits_until_it_is_written(projec
     run = script(
         """
         import os, signal, keepsake
-        from keepsake.repository.repository import Repository
+        from keepsake.repository.staging import Staging
 
-        store = Repository.store_archive
-        def store_and_be_terminated(self, *args):
+        pack = Staging.pack
+        def pack_and_be_terminated(self, *args):
             os.kill(os.getpid(), signal.SIGTERM)
-            return store(self, *args)
+            return pack(self, *args)
 
         experiment = keepsake.init()
-        Repository.store_archive = store_and_be_terminated
+        Staging.pack = pack_and_be_terminated
         open("weights", "w").write("w")
         experiment.checkpoint("weights", metrics={"loss": 1})
         raise AssertionError("not reached")

@@ -181,7 +181,7 @@ def test_a_repository_that_is_gone_for_a_while_does_not_stop_the_training(
     if in_its_place == "a file":
         repository.write_text("not a directory")
     experiment.checkpoint("weights", metrics={"loss": 2})
-    assert "keepsake: error: checkpoint()" in capsys.readouterr().err
+    assert 'keepsake: error: checkpoint(path="weights")' in capsys.readouterr().err
 
     if in_its_place == "a file":
         repository.unlink()
@@ -189,8 +189,11 @@ def test_a_repository_that_is_gone_for_a_while_does_not_stop_the_training(
     Path("aside").rename(repository)
     experiment.checkpoint("weights", metrics={"loss": 3})
     experiment.stop()
-    assert stored(experiment).checkpoints.metrics["loss"] == [1, 3]
-    assert stored(experiment).outcome == "finished"
+    found = stored(experiment)
+    assert found.checkpoints.metrics["loss"] == [1, 2, 3]
+    assert [checkpoint.path for checkpoint in found.checkpoints] == ["weights", None, "weights"]
+    assert [checkpoint.archive is None for checkpoint in found.checkpoints] == [False, True, False]
+    assert found.outcome == "finished"
 
 
 def test_an_experiment_deleted_meanwhile_is_not_created_again(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,6 +243,7 @@ def test_threads_may_checkpoint_at_the_same_time(experiment: Experiment) -> None
 
 def test_unknown_keys_of_the_record_survive_our_rewriting(experiment: Experiment) -> None:
     experiment.checkpoint(metrics={"loss": 1})
+    assert experiment.flush()
     content = json.loads(record_file(experiment).read_text(encoding="utf-8"))
     content["from_the_future"] = {"x": 1}
     content["checkpoints"][0]["also"] = [1, 2]
