@@ -64,7 +64,7 @@ class IndexedArchive:
         tree = Tree(self._where)
         for row in self._index.rows:
             tree.check_name(row.path)
-            if row.path != "/".join(part for part in row.path.split("/") if part not in ("", ".")):
+            if not row.path or row.path != "/".join(part for part in row.path.split("/") if part not in ("", ".")):
                 raise tree.unsafe(row.path, "is no plain path")
             tree.take_place(row.path, row.kind, row.link_target)
         tree.check_links()

@@ -201,15 +201,18 @@ def seal(path: Path) -> ArchiveInfo:
         raise ReadError(f"the layout of {path} is damaged: {err}") from err
     with path.open("rb+", buffering=0) as file:
         end = sum(layout.member_bytes)
-        file.truncate(end)
         if os.fstat(file.fileno()).st_size < end:
             raise ReadError(f"{path} is shorter than its layout says")
+        file.truncate(end)
         whole = hashlib.sha256()
-        run_side_by_side(
-            lambda: os.fsync(file.fileno()),
-            lambda: _digest_files(file, layout),
-            lambda: _update(whole, file, end),
-        )
+        try:
+            run_side_by_side(
+                lambda: os.fsync(file.fileno()),
+                lambda: _digest_files(file, layout),
+                lambda: _update(whole, file, end),
+            )
+        except ValueError as err:
+            raise ReadError(f"{path} is damaged: {err}") from err
         content, index_sha256 = index.packed(layout, end)
         whole.update(content)
         write_at(file.fileno(), [content], end)

@@ -1,0 +1,431 @@
+"""An archive is read by its index in few ranges, written in steps that may be interrupted, and its index is not trusted either."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import random
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keepsake.capture.files import FileEntry, project_files
+from keepsake.exceptions import DoesNotExist, ReadError
+from keepsake.repository import archive
+from keepsake.repository.archive import index
+from keepsake.repository.archive.index import Index
+from keepsake.repository.records import ArchiveInfo
+
+ID = "cd" * 32
+
+
+class Ranges:
+    """An archive in memory that counts how it is read."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.calls: list[tuple[int, int]] = []
+        self.opened = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    def read_range(self, start: int, length: int) -> bytes:
+        self.calls.append((start, length))
+        return self.content[start : start + length]
+
+    def open(self) -> BinaryIO:
+        self.opened += 1
+        return io.BytesIO(self.content)
+
+
+def archived(root: Path) -> tuple[bytes, ArchiveInfo]:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "archive.tar.gz"
+        archive.stage(project_files(root, "."), ID, path)
+        info = archive.seal(path)
+        return path.read_bytes(), info
+
+
+def random_bytes(count: int) -> bytes:
+    return random.Random(count).randbytes(count)
+
+
+def mixed_tree(root: Path) -> dict[str, bytes]:
+    """A tree with all kinds of members: compressed and stored, shared and many of one file."""
+    files = {
+        "empty": b"",
+        "a": b"a",
+        "log": b"step 1 loss 0.5\n" * 200_000,
+        "weights": random_bytes(3_333_333),
+        "mixed": bytes(2_000_000) + random_bytes(2_000_000) + bytes(100),
+        "exact": random_bytes(2 << 20),
+        "x" * 180: b"a long name",
+        "deep/" * 40 + "ünï": b"deep",
+        **{f"code/file {number}.py": f"print({number})\n".encode() * number for number in range(600)},
+    }
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    with (root / "sparse").open("wb") as file:
+        file.truncate(3_000_000)
+        file.seek(2_000_000)
+        file.write(b"island")
+    files["sparse"] = (root / "sparse").read_bytes()
+    (root / "a").chmod(0o750)
+    (root / "link").symlink_to("deep")
+    return files
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, ArchiveInfo, dict[str, bytes]]:
+    root = tmp_path_factory.mktemp("tree")
+    files = mixed_tree(root)
+    content, info = archived(root)
+    return content, info, files
+
+
+def test_every_kind_of_member_comes_back_through_any_reader(
+    mixed: tuple[bytes, ArchiveInfo, dict[str, bytes]], tmp_path: Path
+) -> None:
+    content, info, files = mixed
+    assert info.files == len(files) + 1
+    (tmp_path / "ours").mkdir()
+    assert len(archive.extract(Ranges(content), tmp_path / "ours", announced=info)) == len(files) + 1
+    (tmp_path / "plain").mkdir()
+    archive.extract(Ranges(gzip.compress(gzip.decompress(content), 1)), tmp_path / "plain")
+    (tmp_path / "gnu").mkdir()
+    subprocess.run(["tar", "xzf", "-", "-C", str(tmp_path / "gnu")], input=content, check=True)
+    (tmp_path / "python").mkdir()
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        tar.extractall(tmp_path / "python", filter="data")
+    for place in (tmp_path / "ours", tmp_path / "plain", tmp_path / "gnu" / ID, tmp_path / "python" / ID):
+        found = {
+            path.relative_to(place).as_posix(): path for path in place.rglob("*") if path.is_file() and "link" not in path.parts
+        }
+        assert {name: path.read_bytes() for name, path in found.items()} == files
+        assert (place / "a").stat().st_mode & 0o777 == 0o750
+        assert (place / "link").readlink() == Path("deep")
+    archive.check(Ranges(content))
+
+
+def test_one_file_costs_two_reads_and_its_own_members(mixed: tuple[bytes, ArchiveInfo, dict[str, bytes]]) -> None:
+    content, _, files = mixed
+    for name in ("a", "empty", "code/file 7.py", "log"):
+        source = Ranges(content)
+        assert archive.open_file(source, name).read() == files[name]
+        assert source.opened == 0
+        assert len(source.calls) <= 2
+        assert sum(length for _, length in source.calls) <= index.TAIL_BYTES + 300_000
+    source = Ranges(content)
+    assert archive.open_file(source, "weights").read() == files["weights"]
+    assert sum(length for _, length in source.calls) < index.TAIL_BYTES + 3_500_000
+
+
+def test_a_listing_reads_the_index_alone(mixed: tuple[bytes, ArchiveInfo, dict[str, bytes]]) -> None:
+    content, _, files = mixed
+    source = Ranges(content)
+    found = archive.list_files(source)
+    assert {file.path: file.sha256 for file in found if file.kind == "file"} == {
+        name: hashlib.sha256(data).hexdigest() for name, data in files.items()
+    }
+    assert source.opened == 0
+    assert sum(length for _, length in source.calls) <= 2 * index.TAIL_BYTES
+
+
+def test_an_index_longer_than_one_read_is_read_in_two(tmp_path: Path) -> None:
+    for number in range(3_000):
+        (tmp_path / f"{number}").write_bytes(b"%d" % number)
+    content, _ = archived(tmp_path)
+    source = Ranges(content)
+    assert archive.open_file(source, "1234").read() == b"1234"
+    assert len(source.calls) == 3
+
+
+def test_a_directory_of_an_archive_is_extracted_from_its_own_members(
+    mixed: tuple[bytes, ArchiveInfo, dict[str, bytes]], tmp_path: Path
+) -> None:
+    content, info, files = mixed
+    source = Ranges(content)
+    assert len(archive.extract(source, tmp_path, only="code", announced=info)) == 600
+    assert sum(length for _, length in source.calls) < 500_000
+    assert (tmp_path / "code/file 599.py").read_bytes() == files["code/file 599.py"]
+    with pytest.raises(DoesNotExist, match='no file "cod"'):
+        archive.extract(source, tmp_path, only="cod")
+
+
+def test_names_that_are_no_unicode_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / name).write_bytes(b"old encoding")
+    content, _ = archived(tmp_path / "tree")
+    assert archive.open_file(Ranges(content), name).read() == b"old encoding"
+    (tmp_path / "out").mkdir()
+    assert archive.extract(Ranges(content), tmp_path / "out") == [name]
+
+
+def test_what_does_not_shrink_is_stored_and_what_does_is_not(mixed: tuple[bytes, ArchiveInfo, dict[str, bytes]]) -> None:
+    content, _, _ = mixed
+    found = index.read(Ranges(content), "it")
+    assert found is not None
+    rows = {row.path: row for row in found[0].rows}
+
+    def ratios(name: str) -> list[float]:
+        return [found[0].member_bytes[n] / found[0].content_bytes[n] for n, _, _ in found[0].parts(rows[name])]
+
+    assert all(1 <= ratio < 1.001 for ratio in ratios("weights"))
+    assert all(ratio < 0.1 for ratio in ratios("log"))
+    assert ratios("mixed")[0] < 0.1
+    assert ratios("mixed")[2] > 0.99
+
+
+# --- two steps ------------------------------------------------------------------------------------------------------
+
+
+def test_sealing_again_gives_the_same_archive_wherever_the_first_attempt_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    mixed_tree(tmp_path / "tree")
+    path = tmp_path / "archive"
+    archive.stage(project_files(tmp_path / "tree", "."), ID, path)
+    staged = path.read_bytes()
+    info = archive.seal(path)
+    whole = path.read_bytes()
+    assert whole.startswith(staged)
+    for end in (len(staged), len(staged) + 1, len(staged) + 5_000, len(whole) - 1, len(whole)):
+        path.write_bytes(whole[:end])
+        assert archive.seal(path) == info
+        assert path.read_bytes() == whole
+
+
+def test_staged_members_are_an_archive_for_every_reader(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    files = mixed_tree(tmp_path / "tree")
+    archive.stage(project_files(tmp_path / "tree", "."), ID, tmp_path / "archive")
+    with tarfile.open(tmp_path / "archive") as tar:
+        assert len([member for member in tar if member.isfile()]) == len(files)
+    assert len(archive.list_files(Ranges((tmp_path / "archive").read_bytes()))) == len(files) + 1
+
+
+def test_what_was_cut_after_staging_is_not_sealed(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(random_bytes(3_000_000))
+    archive.stage([FileEntry("weights", tmp_path / "weights", "file")], ID, tmp_path / "archive")
+    os.truncate(tmp_path / "archive", 1_000_000)
+    with pytest.raises(ReadError, match="shorter than its layout says"):
+        archive.seal(tmp_path / "archive")
+
+
+def test_staging_never_writes_over_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "archive").write_bytes(b"somebody's")
+    with pytest.raises(FileExistsError):
+        archive.stage([FileEntry("a", tmp_path / "a", "file")], ID, tmp_path / "archive")
+    assert (tmp_path / "archive").read_bytes() == b"somebody's"
+
+
+def test_all_of_it_works_while_the_interpreter_ends(tmp_path: Path) -> None:
+    """From Python 3.12 on no thread can be started there."""
+    (tmp_path / "weights").write_bytes(random_bytes(12_000_000))
+    (tmp_path / "out").mkdir()
+    code = f"""
+import atexit
+from pathlib import Path
+from keepsake.capture.files import FileEntry
+from keepsake.repository.repository import Repository
+from keepsake.storage import DiskStorage
+
+def at_exit():
+    repository = Repository(DiskStorage({str(tmp_path / "repository")!r}))
+    info = repository.store_archive("a", [FileEntry("weights", Path({str(tmp_path / "weights")!r}), "file")], "{ID}")
+    print(repository.extract_archive("a", Path({str(tmp_path / "out")!r}), announced=info))
+
+atexit.register(at_exit)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("['weights']\n", "")
+    assert (tmp_path / "out/weights").read_bytes() == random_bytes(12_000_000)
+
+
+def test_where_no_thread_can_be_started_one_does_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    (tmp_path / "tree").mkdir()
+    files = mixed_tree(tmp_path / "tree")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    content, info = archived(tmp_path / "tree")
+    (tmp_path / "out").mkdir()
+    assert len(archive.extract(Ranges(content), tmp_path / "out", announced=info)) == len(files) + 1
+
+
+def test_archives_of_several_threads_are_those_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tree").mkdir()
+    mixed_tree(tmp_path / "tree")
+    contents = set()
+    for threads in (1, 2, 7):
+        monkeypatch.setattr("keepsake.repository.archive.writing.threads_for", lambda size_bytes, threads=threads: threads)
+        contents.add(archived(tmp_path / "tree"))
+    assert len(contents) == 1
+
+
+# --- distrust -------------------------------------------------------------------------------------------------------
+
+
+def with_index(content: bytes, change: Callable[[Index], object]) -> bytes:
+    """The same members with an index that says something else."""
+    found = index.read(Ranges(content), "it")
+    assert found is not None
+    start = sum(found[0].member_bytes)
+    change(found[0])
+    return content[:start] + index.packed(found[0], start)[0]
+
+
+def set_row(number: int, **fields: object) -> Callable[[Index], object]:
+    def change(it: Index) -> None:
+        it.rows[number] = replace(it.rows[number], **fields)  # type: ignore[arg-type]
+
+    return change
+
+
+HARMFUL: dict[str, Callable[[Index], object]] = {
+    "absolute path": set_row(0, path="/tmp/evil"),
+    "parent path": set_row(0, path="../evil"),
+    "parent path inside": set_row(0, path="b/../../evil"),
+    "empty path": set_row(0, path=""),
+    "no plain path": set_row(0, path="b//x"),
+    "NUL": set_row(0, path="a\0"),
+    "twice": set_row(0, path="b"),
+    "below a file": set_row(0, path="b/a"),
+    "link out": set_row(0, kind="link", link_target="../..", size_bytes=0),
+    "absolute link": set_row(0, kind="link", link_target="/etc/passwd", size_bytes=0),
+    "other content": set_row(0, sha256="0" * 64),
+    "no digest": set_row(0, sha256=None),
+    "the wrong place": set_row(0, offset=0),
+    "beyond the end": set_row(0, size_bytes=1 << 50),
+    "a member that is not there": set_row(0, member=999),
+    "a member that holds more": lambda it: it.content_bytes.__setitem__(0, it.content_bytes[0] + 1),
+    "a member that holds less": lambda it: it.content_bytes.__setitem__(0, 10),
+    "a member that holds terabytes": lambda it: it.content_bytes.__setitem__(0, 1 << 45),
+    "longer members": lambda it: it.member_bytes.__setitem__(0, it.member_bytes[0] + 1),
+    "a terabyte of members": lambda it: it.member_bytes.__setitem__(0, 1 << 45),
+}
+
+
+@pytest.mark.parametrize("what", HARMFUL)
+def test_a_harmful_index_is_refused_in_little_memory_and_nothing_is_left(what: str, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a").write_bytes(b"a" * 3000)
+    (tmp_path / "tree/b").write_bytes(b"b" * 10)
+    content, info = archived(tmp_path / "tree")
+    altered = with_index(content, HARMFUL[what])
+    (tmp_path / "out").mkdir()
+    tracemalloc.start()
+    with pytest.raises(ReadError, match="checkpoint x"):
+        archive.extract(Ranges(altered), tmp_path / "out", where="checkpoint x")
+    with pytest.raises(ReadError, match="checkpoint x"):
+        # The record vouches for another index.
+        archive.extract(Ranges(altered), tmp_path / "out", where="checkpoint x", announced=info)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tree"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_index_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    content, _ = archived(tmp_path)
+    found = index.read(Ranges(content), "it")
+    assert found is not None
+    start = sum(found[0].member_bytes)
+    bomb = zlib.compress(b"[" * 300_000_000, 9)
+    parts = b"".join(index._empty_member(b"KI", bomb[n : n + 60_000]) for n in range(0, len(bomb), 60_000))
+    trailer = struct.pack("<HQQ32s", 1, start, len(parts), hashlib.sha256(bomb).digest())
+    tracemalloc.start()
+    with pytest.raises(ReadError, match="too long"):
+        archive.list_files(Ranges(content[:start] + parts + index._empty_member(b"KT", trailer)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000_000
+
+
+def test_an_index_of_a_newer_keepsake_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    content, _ = archived(tmp_path)
+    position = content.rindex(b"KT") + 4
+    newer = content[:position] + struct.pack("<H", 2) + content[position + 2 :]
+    source = Ranges(newer)
+    assert [file.path for file in archive.list_files(source)] == ["a"]
+    assert source.opened == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8))
+def test_bytes_of_the_index_that_are_altered_are_found_or_do_no_harm(fraction: float, junk: bytes) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "tree").mkdir()
+        (Path(directory) / "out").mkdir()
+        (Path(directory) / "tree/a").write_bytes(b"content " * 500)
+        content, info = archived(Path(directory) / "tree")
+        found = index.read(Ranges(content), "it")
+        assert found is not None
+        start = sum(found[0].member_bytes)
+        position = start + int((len(content) - start) * fraction)
+        altered = Ranges(content[:position] + junk + content[position + len(junk) :])
+        for announced in (None, info):
+            try:
+                names = archive.extract(altered, Path(directory) / "out", announced=announced)
+            except ReadError:
+                continue
+            assert names == ["a"]
+            assert (Path(directory) / "out/a").read_bytes() == b"content " * 500
+            (Path(directory) / "out/a").unlink()
+
+
+def test_an_archive_in_the_place_of_another_is_found(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(name.encode())
+    _, info = archived(tmp_path / "one")
+    other, _ = archived(tmp_path / "other")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ReadError, match="does not match its sha256"):
+        archive.extract(Ranges(other), tmp_path / "out", announced=info)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_content_that_is_altered_in_a_stored_member_is_found(
+    mixed: tuple[bytes, ArchiveInfo, dict[str, bytes]], tmp_path: Path
+) -> None:
+    content, info, files = mixed
+    altered = bytearray(content)
+    altered[content.index(files["weights"][2_000_000:2_000_050])] ^= 1
+    for read in (
+        lambda: archive.open_file(Ranges(bytes(altered)), "weights"),
+        lambda: archive.extract(Ranges(bytes(altered)), tmp_path, announced=info),
+        lambda: archive.extract(Ranges(bytes(altered)), tmp_path, only="weights"),
+        lambda: archive.check(Ranges(bytes(altered))),
+    ):
+        with pytest.raises(ReadError):
+            read()
+        assert list(tmp_path.iterdir()) == []
+    assert archive.open_file(Ranges(bytes(altered)), "log").read() == files["log"]
