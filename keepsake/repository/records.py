@@ -393,8 +393,11 @@ def _text_of(raw: Mapping[str, Any]) -> str:
 
 
 def _over(raw: Mapping[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """Lay the known keys over what was read, known ones first."""
-    return known | {key: value for key, value in raw.items() if key not in known}
+    """Lay the known keys over what was read, known ones first.
+
+    The announcement of an archive is the one known key that may have to go: where files were promised that never came.
+    """
+    return known | {key: value for key, value in raw.items() if key not in known and key != "archive"}
 
 
 def _mapping(value: Any) -> dict[str, Any]:

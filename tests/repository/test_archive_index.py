@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import os
 import random
 import struct
@@ -197,6 +198,38 @@ def test_what_does_not_shrink_is_stored_and_what_does_is_not(mixed: tuple[bytes,
     assert all(ratio < 0.1 for ratio in ratios("log"))
     assert ratios("mixed")[0] < 0.1
     assert ratios("mixed")[2] > 0.99
+
+
+def test_a_program_written_from_the_documentation_reads_one_file(mixed: tuple[bytes, ArchiveInfo, dict[str, bytes]]) -> None:
+    """Follows docs/format.md, "Members and index", and uses nothing of keepsake."""
+    content, info, files = mixed
+    trailer = content[-76:]
+    assert trailer[:10] == bytes.fromhex("1f8b0804000000 0000ff".replace(" ", ""))
+    assert trailer[10:16] == struct.pack("<H", 54) + b"KT" + struct.pack("<H", 50)
+    version, start, length, digest = struct.unpack("<HQQ32s", trailer[16:66])
+    assert (version, start + length + 76) == (1, len(content))
+    packed, position = b"", start
+    while position < start + length:
+        (payload,) = struct.unpack("<H", content[position + 14 : position + 16])
+        assert content[position + 12 : position + 14] == b"KI"
+        packed += content[position + 16 : position + 16 + payload]
+        position += 16 + payload + 10
+    assert hashlib.sha256(packed).digest() == digest
+    assert digest.hex() == info.index_sha256
+    found = json.loads(zlib.decompress(packed))
+    lengths, contents = found["members"]["lengths"], found["members"]["contents"]
+    for row in found["files"]:
+        if row["kind"] != "file" or row["path"].startswith("code/"):
+            continue
+        data, member, offset = b"", row["member"], row["offset"]
+        while len(data) < row["size"]:
+            begin = sum(lengths[:member])
+            held = gzip.decompress(content[begin : begin + lengths[member]])
+            assert len(held) == contents[member]
+            data += held[offset:]
+            member, offset = member + 1, 0
+        assert hashlib.sha256(data[: row["size"]]).hexdigest() == row["sha256"]
+        assert data[: row["size"]] == files[row["path"]]
 
 
 # --- two steps ------------------------------------------------------------------------------------------------------
