@@ -23,7 +23,7 @@ from keepsake.recording import exits
 from keepsake.recording.heartbeat import INTERVAL_S, HeartbeatThread
 from keepsake.recording.publisher import Publisher
 from keepsake.recording.worker import Worker
-from keepsake.repository import journal, layout, recovery
+from keepsake.repository import journal, layout
 from keepsake.repository.records import (
     CheckpointRecord,
     ExperimentRecord,
@@ -243,6 +243,8 @@ class Recorder:
         if self._journal is None:
             if self._staging.directory.exists():
                 # Somebody has died since the repository was opened.
+                from keepsake.repository import recovery
+
                 recovery.recover(self._repository)
             opened = journal.Journal.open(self._root, self.record.id)
             try:

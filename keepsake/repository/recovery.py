@@ -72,7 +72,8 @@ def _recover_one(repository: Repository, storage: DiskStorage, place: JournalDir
             is_over = True
             if count:
                 what = f"{count} checkpoint{'' if count == 1 else 's'}"
-                messages.info(f"recovered {what} of experiment {layout.short_id(place.experiment_id)}, whose process died")
+                id = layout.short_id(place.experiment_id)
+                messages.info(f"recovered {what} that experiment {id} had not stored when its process ended")
     finally:
         # The file stays where somebody elsewhere may hold it in a way that this machine does not see.
         place.lock.release(remove=is_over)

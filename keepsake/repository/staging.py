@@ -13,13 +13,13 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from keepsake.capture.files import FileEntry
 from keepsake.repository.layout import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from keepsake.capture.files import FileEntry
     from keepsake.repository.records import ArchiveInfo
     from keepsake.storage import DiskStorage
 
@@ -142,6 +142,8 @@ class Staging:
         return self.directory / f"{id}{_SNAPSHOT_SUFFIX}"
 
     def _snapshot_entries(self, id: str) -> list[FileEntry]:
+        from keepsake.capture.files import FileEntry
+
         directory = self._snapshot(id)
         rows = json.loads((directory / _ENTRIES_NAME).read_bytes())
         files = directory / _FILES_NAME
