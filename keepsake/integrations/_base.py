@@ -9,24 +9,35 @@ import functools
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from keepsake import messages
 from keepsake.project import Project
-from keepsake.values import convert_metrics
+from keepsake.values import convert_metrics, convert_params
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from keepsake.checkpoint import PrimaryMetric
     from keepsake.experiment import Experiment
     from keepsake.repository.status import Outcome
+    from keepsake.values import Value
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 STAGING_DIRECTORY = Path(".keepsake") / "staging"
 """Where a framework saves what we then record, below the project directory: never among the user's own files."""
+
+STALE_AFTER_S = 24 * 3600
+"""Age from which on what lies there is taken for that of a dead process, in seconds.
+
+Only age tells. The number of a process that is not to be seen may be that of a live one in another container, or on another machine.
+No file of a live one grows so old, because it is recorded as soon as it is saved.
+"""
 
 
 def guarded(hook: Callable[P, R]) -> Callable[P, R | None]:
@@ -37,23 +48,31 @@ def guarded(hook: Callable[P, R]) -> Callable[P, R | None]:
         try:
             return hook(*args, **kwargs)
         except Exception as err:  # noqa: BLE001 - after the start nothing of ours may stop a training
-            text = f"{hook.__name__} failed and the training goes on: {type(err).__name__}: {err}"
-            messages.warn_once(f"{hook.__qualname__} {type(err).__name__}", text)
-            messages.debug_exception(err)
+            warn_of(hook.__qualname__, f"{hook.__name__} failed", err)
             return None
 
     return run
+
+
+def warn_of(key: str, what: str, err: Exception) -> None:
+    """Say that something failed, once for each key and type of error."""
+    messages.warn_once(f"{key} {type(err).__name__}", f"{what} and the training goes on: {type(err).__name__}: {err}")
+    messages.debug_exception(err)
 
 
 class Run:
     """One experiment on behalf of a callback.
 
     Args:
-        params: What the user says; outweighs what the framework knows.
+        params: What the user says, a mapping or whatever else `keepsake.init` takes; outweighs what the framework knows.
         primary_metric: Name and goal, or None.
         path: What of the project is saved as code; None for nothing.
         experiment: The user's own experiment, which is used and never ended; None to make one.
         quiet: Say nothing at the start and the end.
+
+    Attributes:
+        experiment: The experiment, from the start of the training on; None before.
+        is_recorded: Whether this process records: it is rank zero, and recording is not disabled.
 
     Raises:
         ValueError: ``primary_metric`` is not a name and a goal; raised before any time is spent on a training.
@@ -61,25 +80,33 @@ class Run:
 
     def __init__(
         self,
-        params: Mapping[str, Any] | None,
-        primary_metric: tuple[str, str] | None,
+        params: object,
+        primary_metric: tuple[str, str] | PrimaryMetric | None,
         path: str | os.PathLike[str] | None,
         experiment: Experiment | None,
         *,
         quiet: bool,
     ) -> None:
-        _check_primary_metric(primary_metric)
-        self._params = params
-        self._primary_metric = primary_metric
+        # Converted here, so that a copy for another process needs no more than plain values.
+        self._params, self._problems = convert_params(params)
+        self._primary_metric = _checked(primary_metric)
         self._path = path
         self._quiet = quiet
         self._is_ours = experiment is None
+        self._pid = os.getpid()
         self._staging: Path | None = None
+        self._seen_metrics: set[str] = set()
         self.experiment = experiment
+        self.is_recorded = False
+
+    @property
+    def experiment_id(self) -> str | None:
+        """The ID of the experiment that this process records."""
+        return self.experiment.id if self.experiment is not None and self.is_recorded else None
 
     def start(
         self,
-        framework_params: Mapping[str, Any],
+        framework_params: Iterable[object],
         *,
         goes_on: bool,
         exclude: Collection[str | os.PathLike[str]],
@@ -88,92 +115,158 @@ class Run:
         """Begin to record, at the start of a training. Raises as `keepsake.init` does: nothing is lost yet.
 
         Args:
-            framework_params: What the framework knows of the hyperparameters.
+            framework_params: What the framework knows of the hyperparameters; each outweighs those before it.
             goes_on: Whether this training continues the one before it, which then stays the same experiment.
             exclude: Files and directories that are the framework's output and no code.
             is_rank_zero: Whether this process of a distributed job records.
         """
-        if not self._is_ours:
-            return
-        if self.experiment is not None:
-            if goes_on:
-                self.experiment.reopen()
-                return
-            self.experiment.stop()
+        self._let_go_of_another_process()
+        if not self._is_ours and self.experiment is not None:
+            self.is_recorded = is_rank_zero
+        elif self.experiment is not None and goes_on:
+            self.experiment.reopen()
+        else:
+            if self.experiment is not None:
+                # Does nothing unless the end of that training was never told to us.
+                self.experiment.finish("failed", "the framework did not say how it ended")
+            self._create(framework_params, exclude, is_rank_zero=is_rank_zero)
+
+    def _let_go_of_another_process(self) -> None:
+        """Forget an experiment that this process has from the one that forked it, and that only that one can record."""
+        if os.getpid() != self._pid:
+            self.experiment = None
+            self._pid = os.getpid()
+
+    def _create(
+        self, framework_params: Iterable[object], exclude: Collection[str | os.PathLike[str]], *, is_rank_zero: bool
+    ) -> None:
+        params, problems = self._merged_params(framework_params)
         project = Project()
         self.experiment = project.experiments.create(
             self._path,
-            {**framework_params, **(self._params or {})},
+            params,
             quiet=self._quiet,
-            exclude=[path for path in exclude if _lies_strictly_below(path, project.directory)],
+            exclude=[path for path in exclude if not _holds(path, project.directory)],
             is_rank_zero=is_rank_zero,
         )
+        # Where recording is disabled, an experiment has ended before it begins.
+        self.is_recorded = is_rank_zero and self.experiment.outcome is None
+        if not self._is_ours:
+            self._is_ours = True
+            problems.append(
+                "only the process that made experiment= can record into it; this training is an experiment of its own"
+            )
+        for problem in problems if self.is_recorded else ():
+            messages.warning(problem)
+
+    def _merged_params(self, framework_params: Iterable[object]) -> tuple[dict[str, Value], list[str]]:
+        params: dict[str, Value] = {}
+        problems: list[str] = []
+        for values, found in (*map(convert_params, framework_params), (self._params, self._problems)):
+            params = merged(params, values)
+            problems += found
+        return params, problems
 
     def checkpoint(self, file: Path | None, saved_as: str | None, *, step: int, metrics: Mapping[str, Any]) -> None:
         """Record a checkpoint.
 
         Args:
-            file: The file or directory that the framework has saved; None for metrics only.
+            file: The file or directory that the framework has saved, which is taken away; None for metrics only.
             saved_as: The name that it is recorded under.
             step: The framework's count of optimizer steps.
             metrics: Values by name; those that are no numbers are left out, with one warning each.
         """
-        if self.experiment is not None:
-            primary = self._primary_metric if self._primary_metric and self._primary_metric[0] in metrics else None
-            self.experiment.checkpoint(
-                file, step=step, metrics=numbers(metrics), primary_metric=primary, saved_as=saved_as if file is not None else None
-            )
+        if self.experiment is None or not self.is_recorded:
+            return
+        plain = numbers(metrics)
+        self._seen_metrics.update(plain)
+        primary = self._primary_metric if self._primary_metric is not None and self._primary_metric[0] in plain else None
+        self.experiment.checkpoint(
+            file, step, plain, primary_metric=primary, saved_as=saved_as if file is not None else None, move=True
+        )
 
     def finish(self, outcome: Outcome, error: BaseException | None = None) -> None:
         """End the experiment, if it is ours."""
-        self._remove_staging()
         if self._is_ours and self.experiment is not None:
             self.experiment.finish(outcome, error)
+        self._remove_staging()
+        self._warn_of_an_absent_primary_metric()
+
+    def _warn_of_an_absent_primary_metric(self) -> None:
+        # Once at the end and not at each checkpoint: epochs without validation are nothing unusual.
+        if self._primary_metric is not None and self._seen_metrics and self._primary_metric[0] not in self._seen_metrics:
+            messages.warning(
+                f'the primary metric "{self._primary_metric[0]}" was never logged, so no checkpoint is the best'
+                f" (logged: {', '.join(sorted(self._seen_metrics))})"
+            )
+        self._seen_metrics = set()
 
     # --- staging ----------------------------------------------------------------------------------------------------
 
     def staging_path(self, name: str) -> Path:
-        """Return a path of our own that a framework can save to, in an empty directory that exists."""
+        """Return a path of our own that a framework can save to, in a directory that exists."""
         if self._staging is None:
             self._staging = self._new_staging()
+        # Between two saves that lie far apart another process may have swept it.
+        self._staging.mkdir(parents=True, exist_ok=True)
         return self._staging / Path(name).name
 
     def _new_staging(self) -> Path:
         try:
             parent = (self.experiment.project if self.experiment is not None else Project()).directory / STAGING_DIRECTORY
             parent.mkdir(parents=True, exist_ok=True)
+            _sweep(parent)
             return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
         except OSError:
             # The project is not writable; the repository may be all the same.
             return Path(tempfile.mkdtemp(prefix="keepsake-"))
 
     def clear_staging(self) -> None:
-        """Remove what was saved there and has been recorded."""
-        for path in self._staging.iterdir() if self._staging is not None and self._staging.is_dir() else ():
+        """Remove what was saved there: it has been recorded, or is a part of what could not be saved."""
+        for path in list(self._staging.iterdir()) if self._staging is not None and self._staging.is_dir() else ():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
 
     def _remove_staging(self) -> None:
-        if self._staging is not None:
-            shutil.rmtree(self._staging, ignore_errors=True)
-            for parent in (self._staging.parent, self._staging.parent.parent):
-                # Only what we made and nobody else uses: directories that are empty.
-                if parent.name in STAGING_DIRECTORY.parts and parent.is_dir() and not any(parent.iterdir()):
-                    parent.rmdir()
-            self._staging = None
+        if self._staging is None:
+            return
+        shutil.rmtree(self._staging, ignore_errors=True)
+        if self._staging.parent.name == STAGING_DIRECTORY.name:
+            # Only what is empty: another process may use it, and .keepsake may be the repository.
+            with suppress(OSError):
+                self._staging.parent.rmdir()
+                self._staging.parent.parent.rmdir()
+        self._staging = None
 
     # --- copies -----------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the live part behind: a copy in another process records an experiment of its own."""
-        return self.__dict__ | {"experiment": None, "_staging": None, "_is_ours": True}
+        return self.__dict__ | {"experiment": None, "is_recorded": False, "_staging": None, "_seen_metrics": set()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Run:
         copy = type(self).__new__(type(self))
         copy.__dict__.update(self.__getstate__())
+        if not self._is_ours:
+            # The user's own, in this same process.
+            copy.experiment = self.experiment
         return copy
+
+
+def merged(known: Mapping[str, Value], outweighing: Mapping[str, Value]) -> dict[str, Value]:
+    """Return both, nested dicts merged likewise; of two values for one name the outweighing one.
+
+    Example:
+        >>> merged({"lr": 1, "trainer": {"devices": 1}}, {"lr": 2, "trainer": {"name": "a"}})
+        {'lr': 2, 'trainer': {'devices': 1, 'name': 'a'}}
+    """
+    result = dict(known)
+    for name, value in outweighing.items():
+        present = result.get(name)
+        result[name] = merged(present, value) if isinstance(present, dict) and isinstance(value, dict) else value
+    return result
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float | int]:
@@ -188,17 +281,32 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float | int]:
     return plain
 
 
-def _check_primary_metric(primary_metric: Any) -> None:
+def _checked(primary_metric: Any) -> tuple[str, str] | None:
+    """Return a primary metric as a pair."""
     if primary_metric is None:
-        return
-    if isinstance(primary_metric, str) or str(tuple(primary_metric)[-1]).lower() not in ("maximize", "minimize"):
-        raise ValueError(
-            'primary_metric must be a metric\'s name and "maximize" or "minimize", such as ("val_loss", "minimize"), '
-            f"not {primary_metric!r}"
-        )
+        return None
+    try:
+        name, goal = primary_metric
+        if isinstance(name, str) and goal.lower() in ("maximize", "minimize") and not isinstance(primary_metric, dict):
+            return name, goal
+    except (TypeError, ValueError, AttributeError):
+        pass
+    raise ValueError(
+        'primary_metric must be a metric\'s name and "maximize" or "minimize", such as ("val_loss", "minimize"), '
+        f"not {primary_metric!r}"
+    )
 
 
-def _lies_strictly_below(path: str | os.PathLike[str], directory: Path) -> bool:
-    """Tell whether leaving a path out leaves anything of the directory."""
-    absolute = Path(os.path.normpath(Path.cwd() / path))
-    return directory in absolute.parents
+def _holds(path: str | os.PathLike[str], directory: Path) -> bool:
+    """Tell whether leaving a path out would leave nothing of the directory."""
+    real, path = Path(os.path.realpath(directory)), Path(os.path.realpath(directory / path))
+    return path == real or path in real.parents
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what processes have left that died while they saved."""
+    for path in parent.iterdir():
+        # Another process may sweep at the same time.
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > STALE_AFTER_S:
+                shutil.rmtree(path, ignore_errors=True)

@@ -9,19 +9,23 @@ plain callback, which appends a small helper of that class to the Trainer's call
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keepsake.exceptions import MissingDependency
-from keepsake.integrations._base import Run, guarded
+from keepsake.integrations._base import Run, guarded, warn_of
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from keepsake.checkpoint import PrimaryMetric
     from keepsake.experiment import Experiment
+    from keepsake.repository.status import Outcome
 
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 """The two names under which Lightning is installed. Their classes are unrelated."""
@@ -43,19 +47,31 @@ def _callback_base() -> Any:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A checkpoint that is saved but not recorded yet, because metrics of its step may still come in."""
+
+    step: int
+    epoch: int
+    file: Path | None
+    metrics: dict[str, Any]
+
+
 class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
     """Records a Lightning training: code, params, and at the end of each epoch its metrics and a checkpoint.
 
     Rank zero records; the other ranks only take part in saving. A training that goes on with the same Trainer is the same experiment.
 
     Args:
-        filepath: Name that the checkpoint is recorded under, relative to the project directory; an absolute one is recorded under
-            its base name. Nothing is written there. None records metrics only.
-        params: Hyperparameters; they outweigh those of the module and the data module (``save_hyperparameters``), which are
-            recorded by themselves, with the Trainer's under ``trainer``.
+        filepath: Name that the checkpoint is recorded under, relative to the project directory; an absolute one, and one that
+            leaves that directory, is recorded under its base name. Nothing is written there. None records metrics only.
+        params: Hyperparameters, of any type that `keepsake.init` takes; they outweigh those of the module and the data module
+            (``save_hyperparameters``), which are recorded by themselves, with the Trainer's under ``trainer``.
         primary_metric: Name and goal of the metric to choose the best checkpoint by, such as ``("val_loss", "minimize")``.
-        period: Record each n-th epoch.
+        period: Record each n-th epoch. Where the Trainer validates within an epoch, each validation of such an epoch is
+            recorded as well, unless ``every_n_train_steps`` is given.
         save_weights_only: Save the model's weights and not the state of optimizers and callbacks.
+        every_n_epochs: Lightning's own name for ``period``, which it outweighs.
         every_n_train_steps: Record each n optimizer steps as well.
         path: What of the project is saved as code; None for nothing.
         experiment: An experiment of your own to record into; it is not ended then. One is made where the training starts if not
@@ -76,36 +92,51 @@ class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
     def __init__(
         self,
         filepath: str | os.PathLike[str] | None = "model.ckpt",
-        params: Mapping[str, Any] | None = None,
-        primary_metric: tuple[str, str] | None = None,
+        params: object = None,
+        primary_metric: tuple[str, str] | PrimaryMetric | None = None,
         period: int = 1,
         save_weights_only: bool = False,
         *,
+        every_n_epochs: int | None = None,
         every_n_train_steps: int | None = None,
         path: str | os.PathLike[str] | None = ".",
         experiment: Experiment | None = None,
         quiet: bool = False,
     ) -> None:
         super().__init__()
+        period = period if every_n_epochs is None else every_n_epochs
         if period < 1 or (every_n_train_steps is not None and every_n_train_steps < 1):
-            raise ValueError("period and every_n_train_steps count from 1")
+            raise ValueError("period, every_n_epochs and every_n_train_steps count from 1")
+        if filepath is not None and Path(filepath).name in ("", ".."):
+            raise ValueError(f"filepath must be the name of a file, not {os.fspath(filepath)!r}; None saves no file")
         self.filepath = filepath
         self.period = period
         self.save_weights_only = save_weights_only
         self.every_n_train_steps = every_n_train_steps
         self._run = Run(params, primary_metric, path, experiment, quiet=quiet)
-        self._forget_training()
-
-    def _forget_training(self) -> None:
-        self._recorded_step = -1
-        self._metrics_before_epoch: dict[str, Any] = {}
+        self._is_training = False
+        self._multiples = 0
+        self._saved_step = 0
+        self._pending: _Pending | None = None
+        self._stale: dict[str, Any] = {}
+        self._has_validated = False
 
     @property
     def experiment(self) -> Experiment | None:
         """The experiment, from the start of the training on; None before."""
         return self._run.experiment
 
-    # --- hooks of the Trainer ---------------------------------------------------------------------------------------
+    @property
+    def state_key(self) -> str:
+        """What tells the states of two such callbacks apart in a checkpoint."""
+        return f"{type(self).__qualname__}{{'filepath': {str(self.filepath)!r}}}"
+
+    def state_dict(self) -> dict[str, str]:
+        """Return which experiment a checkpoint belongs to, in plain types: safe loading accepts no others."""
+        experiment_id = self._run.experiment_id
+        return {"experiment_id": experiment_id} if experiment_id is not None else {}
+
+    # --- the start and the end --------------------------------------------------------------------------------------
 
     @guarded
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -122,90 +153,146 @@ class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
         """
         if trainer.fast_dev_run:
             return
-        goes_on = trainer.global_step > 0
-        if not goes_on:
-            self._forget_training()
         self._run.start(
-            _params(trainer, pl_module),
-            goes_on=goes_on,
-            exclude=_outputs(trainer, self.filepath),
+            _params(trainer, pl_module) or [],
+            goes_on=trainer.global_step > 0,
+            exclude=_outputs(trainer, self.filepath) or [],
             is_rank_zero=trainer.is_global_zero,
         )
-
-    @guarded
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Remember the metrics of earlier epochs, to tell them from those of this one."""
-        self._metrics_before_epoch = dict(trainer.callback_metrics)
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Record each n optimizer steps."""
-        step = trainer.global_step
-        if self.every_n_train_steps is not None and step and step % self.every_n_train_steps == 0:
-            self._record(trainer)
-
-    def on_epoch_complete(self, trainer: Any) -> None:
-        """Record the epoch; called by the helper when everything of the epoch has been logged."""
-        if (trainer.current_epoch + 1) % self.period == 0:
-            self._record(trainer)
+        # Where nothing is recorded nothing need be saved; but no rank can know that of the others, and they save together.
+        self._is_training = self._run.is_recorded or trainer.world_size > 1
+        self._multiples = trainer.global_step // (self.every_n_train_steps or 1)
+        self._saved_step = trainer.global_step
 
     @guarded
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Record what ended the training."""
-        interrupted = isinstance(exception, KeyboardInterrupt) or type(exception).__name__ == "SIGTERMException"
-        self._run.finish("interrupted" if interrupted else "failed", exception)
+        self._finish(*_ending(exception))
 
     @guarded
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """End the experiment."""
         if stage == "fit":
-            self._run.finish("finished")
+            self._finish("finished")
 
-    # --- recording --------------------------------------------------------------------------------------------------
+    def _finish(self, outcome: Outcome, error: BaseException | None = None) -> None:
+        pending, self._pending = self._pending, None
+        self._is_training = False
+        if pending is not None:
+            # With what was known when it was saved. Asking the Trainer might start a collective call that nobody joins.
+            self._checkpoint(pending, pending.metrics)
+        self._run.finish(outcome, error)
 
-    def _record(self, trainer: Any) -> None:
-        """Save on every rank, as the strategy may need them all, and record on rank zero."""
-        step = trainer.global_step
-        if self._run.experiment is None or trainer.sanity_checking or step == self._recorded_step:
+    # --- when to save and record ------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Remember the metrics of earlier epochs, to tell them from those of this one."""
+        self._mark_metrics_stale(trainer)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Record what was saved at the present step: the weights are about to change, no more metrics of it will come."""
+        self._record(trainer)
+        if self._has_validated:
+            # What was measured belongs to those weights, and to no later checkpoint of this epoch.
+            self._mark_metrics_stale(trainer)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save each n optimizer steps."""
+        if self.every_n_train_steps is None:
             return
-        self._recorded_step = step
-        file = self._saved(trainer)
-        if trainer.is_global_zero:
-            self._checkpoint(trainer, file, step)
+        # Several optimizers step several times in a batch, so a multiple may be passed without being met.
+        multiples = trainer.global_step // self.every_n_train_steps
+        if multiples > self._multiples:
+            self._multiples = multiples
+            self._save_within_epoch(trainer)
 
-    def _saved(self, trainer: Any) -> Path | None:
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save after a validation within an epoch."""
+        self._has_validated = True
+        if self.every_n_train_steps is None and self._is_due(trainer):
+            self._save_within_epoch(trainer)
+
+    def on_epoch_complete(self, trainer: Any) -> None:
+        """Save and record the epoch; called by the helper when everything of the epoch has been logged."""
+        if self._is_training and self._is_due(trainer):
+            # Also over what was saved at this step already, where the training stops within the epoch.
+            self._save(trainer)
+        self._record(trainer)
+
+    def _is_due(self, trainer: Any) -> bool:
+        return bool((trainer.current_epoch + 1) % self.period == 0)
+
+    def _save_within_epoch(self, trainer: Any) -> None:
+        # While gradients are accumulated, or before the first step, there is nothing new to save.
+        is_new = trainer.global_step != self._saved_step
+        # What runs at the end of an epoch may still change the weights.
+        epoch_end_saves = trainer.is_last_batch and self._is_due(trainer)
+        if self._is_training and is_new and not epoch_end_saves:
+            self._save(trainer)
+
+    # --- saving, on every rank --------------------------------------------------------------------------------------
+
+    def _save(self, trainer: Any) -> None:
+        # Every rank asks for the metrics: to aggregate them, they may need each other.
+        metrics = self._fresh_metrics(trainer) or {}
+        self._pending = _Pending(trainer.global_step, trainer.current_epoch, self._saved_file(trainer), metrics)
+        self._saved_step = trainer.global_step
+
+    def _saved_file(self, trainer: Any) -> Path | None:
         if self.filepath is None:
             return None
-        save = self._save
-        # With one process a save that fails, on a full disk for instance, costs the files of this checkpoint. With several it must
-        # end the training, as a failing ModelCheckpoint does: the other ranks wait in it.
-        return guarded(save)(trainer) if trainer.world_size == 1 else save(trainer)
+        if trainer.world_size > 1:
+            # A failure must end the training here, as that of a ModelCheckpoint does: the other ranks wait in the save.
+            return self._save_file(trainer)
+        try:
+            return self._save_file(trainer)
+        except Exception as err:  # noqa: BLE001 - a full disk for instance costs this file, not the training
+            warn_of("save", f"{self.filepath} of step {trainer.global_step} could not be saved", err)
+            return None
 
-    def _save(self, trainer: Any) -> Path:
+    def _save_file(self, trainer: Any) -> Path:
         file = self._run.staging_path(str(self.filepath))
-        trainer.save_checkpoint(file, weights_only=self.save_weights_only)
+        with _at_once(trainer.strategy):
+            trainer.save_checkpoint(file, weights_only=self.save_weights_only)
         return file
 
+    # --- recording, on rank zero ------------------------------------------------------------------------------------
+
+    def _record(self, trainer: Any) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            # As in `_save`, on every rank.
+            self._checkpoint(pending, self._fresh_metrics(trainer) or pending.metrics)
+
     @guarded
-    def _checkpoint(self, trainer: Any, file: Path | None, step: int) -> None:
-        metrics = {
-            name: value
-            for name, value in trainer.callback_metrics.items()
-            # A value that has been there since before the epoch, the very same object, was not logged in this epoch.
-            if self._metrics_before_epoch.get(name) is not value
-        }
-        self._run.checkpoint(file, self._saved_as(), step=step, metrics={**metrics, "epoch": trainer.current_epoch})
-        self._run.clear_staging()
+    def _mark_metrics_stale(self, trainer: Any) -> None:
+        self._stale = dict(trainer.callback_metrics)
+        self._has_validated = False
+
+    @guarded
+    def _fresh_metrics(self, trainer: Any) -> dict[str, Any]:
+        """Return what was logged in this epoch and measured with this step's weights.
+
+        A value that was there before, the very same object, has not been logged since.
+        """
+        return {name: value for name, value in trainer.callback_metrics.items() if self._stale.get(name) is not value}
+
+    @guarded
+    def _checkpoint(self, pending: _Pending, metrics: dict[str, Any]) -> None:
+        try:
+            self._run.checkpoint(pending.file, self._saved_as(), step=pending.step, metrics={**metrics, "epoch": pending.epoch})
+        finally:
+            self._run.clear_staging()
 
     def _saved_as(self) -> str | None:
         if self.filepath is None:
             return None
         path = Path(self.filepath)
-        leaves = path.is_absolute() or ".." in path.parts
-        return path.name if leaves else PurePosixPath(path.as_posix()).as_posix()
+        return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave behind what belongs to this process."""
-        return _without_module(self.__dict__ | {"_metrics_before_epoch": {}})
+        """Leave behind what belongs to this process and this training."""
+        return _without_module(self.__dict__ | {"_is_training": False, "_pending": None, "_stale": {}})
 
 
 class _AfterModule:
@@ -251,12 +338,37 @@ def __getattr__(name: str) -> Any:
     return helper
 
 
-def _params(trainer: Any, module: Any) -> dict[str, Any]:
-    """Return what the module, the data module and the Trainer know of the hyperparameters."""
-    params: dict[str, Any] = {}
-    for source in (getattr(trainer, "datamodule", None), module):
-        # As they were given to the constructor; what the code has changed since is not what the user set.
-        params |= dict(getattr(source, "hparams_initial", None) or {})
+@contextmanager
+def _at_once(strategy: Any) -> Iterator[None]:
+    """Save before returning: Lightning's AsyncCheckpointIO would write the file some time later."""
+    checkpoint_io: Any = getattr(strategy, "checkpoint_io", None)
+    if not _is_a(checkpoint_io, "AsyncCheckpointIO"):
+        yield
+        return
+    strategy.checkpoint_io = checkpoint_io.checkpoint_io
+    try:
+        yield
+    finally:
+        strategy.checkpoint_io = checkpoint_io
+
+
+def _ending(error: BaseException) -> tuple[Outcome, BaseException | None]:
+    """Return outcome and error for what ended a training."""
+    if isinstance(error, KeyboardInterrupt) or _is_a(error, "SIGTERMException"):
+        return "interrupted", error
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        return "finished", None
+    return "failed", error
+
+
+def _is_a(value: object, class_name: str) -> bool:
+    """Tell whether something is of a class of Lightning's, of either namespace."""
+    return any(kind.__name__ == class_name for kind in type(value).__mro__)
+
+
+@guarded
+def _params(trainer: Any, module: Any) -> list[Any]:
+    """Return what the Trainer, the data module and the module know of the hyperparameters; each outweighs those before it."""
     facts = {
         "max_epochs": trainer.max_epochs,
         "max_steps": trainer.max_steps if trainer.max_steps != -1 else None,
@@ -267,12 +379,20 @@ def _params(trainer: Any, module: Any) -> dict[str, Any]:
         "devices": trainer.num_devices,
         "nodes": trainer.num_nodes,
     }
-    return {**params, "trainer": {name: value for name, value in facts.items() if value is not None}}
+    known = {"trainer": {name: value for name, value in facts.items() if value is not None}}
+    # As they were given to the constructor; what the code has changed since is not what the user set.
+    return [known, *(getattr(source, "hparams_initial", None) for source in (getattr(trainer, "datamodule", None), module))]
 
 
+@guarded
 def _outputs(trainer: Any, filepath: str | os.PathLike[str] | None) -> list[Path]:
     """Return what Lightning writes into the project: outputs of this and earlier trainings, and no code."""
-    outputs = [Path(trainer.default_root_dir) / name for name in ("lightning_logs", "checkpoints")]
-    outputs += [Path(logger.log_dir) for logger in trainer.loggers if getattr(logger, "log_dir", None)]
+    root = Path.cwd() / trainer.default_root_dir
+    outputs = [root / name for name in ("lightning_logs", "mlruns", "wandb")]
+    if any((root / "checkpoints").glob("*.ckpt")):
+        # Where a ModelCheckpoint writes without a logger; without such files it may be anything of the user's.
+        outputs.append(root / "checkpoints")
+    for logger in trainer.loggers:
+        outputs += [Path.cwd() / place for name in ("root_dir", "log_dir") if (place := getattr(logger, name, None))]
     outputs += [Path(one.dirpath) for one in trainer.checkpoint_callbacks if getattr(one, "dirpath", None)]
     return outputs + ([Path(filepath)] if filepath is not None else [])
