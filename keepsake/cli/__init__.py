@@ -26,6 +26,7 @@ COMMANDS = {
     "diff": "compare two experiments or checkpoints",
     "checkout": "copy code and weights into a directory",
     "rm": "delete experiments or checkpoints",
+    "fsck": "check that everything is there and undamaged, and mend what can be",
     "init": "say where this project's experiments live",
     "help": "explain a command, or: environment, exit-codes, filters",
 }

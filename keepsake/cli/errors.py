@@ -23,7 +23,7 @@ from keepsake.exceptions import (
     UnsavedFiles,
 )
 
-DONE, FAILED, USAGE, NOT_FOUND, REFUSED, NO_REPOSITORY, NEEDS_ANSWER, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+DONE, FAILED, USAGE, NOT_FOUND, REFUSED, NO_REPOSITORY, NEEDS_ANSWER, DAMAGED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
 
 EXIT_CODES = {
     DONE: "done; also for an empty list",
@@ -33,6 +33,7 @@ EXIT_CODES = {
     REFUSED: "the store refused access",
     NO_REPOSITORY: "no repository here, or one that cannot be read",
     NEEDS_ANSWER: "needs an answer, was answered with no, or would lose files",
+    DAMAGED: "fsck found damage",
     INTERRUPTED: "interrupted with Ctrl-C",
 }
 """What each exit code means."""

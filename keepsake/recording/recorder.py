@@ -123,7 +123,6 @@ class Recorder:
         self.record = record
         self._repository = repository
         self._root = repository.local_root
-        self._storage = repository.storage
         self._directory = directory
         self._quiet = quiet
         self._pid = os.getpid()
@@ -374,13 +373,13 @@ class Recorder:
         id = self.record.id
         try:
             self._staging.pack(id, entries)
-            self._announce(id, self._staging.store(id, self._storage, layout.experiment_archive_key(id)))
+            self._announce(id, self._staging.store(id, self._repository, layout.experiment_archive_key(id)))
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("the code", err, "the code of this experiment is not saved")
 
     def _store_files(self, id: str) -> None:
         try:
-            self._announce(id, self._staging.store(id, self._storage, layout.checkpoint_archive_key(id)))
+            self._announce(id, self._staging.store(id, self._repository, layout.checkpoint_archive_key(id)))
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             if self._is_deleted():
                 return

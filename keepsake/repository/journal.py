@@ -191,6 +191,7 @@ class JournalDirectory:
         experiment_id: The experiment.
 
     Attributes:
+        key: Where it lies in the repository.
         path: The directory.
         lock: Held by the process that records the experiment, for as long as it does.
         record_lock: Held by whoever rewrites the experiment's record, while it does.
@@ -199,7 +200,8 @@ class JournalDirectory:
     def __init__(self, root: Path, experiment_id: str) -> None:
         self.root = root
         self.experiment_id = experiment_id
-        self.path = root / JOURNAL_DIRECTORY / experiment_id
+        self.key = f"{JOURNAL_DIRECTORY}/{experiment_id}"
+        self.path = root / self.key
         self.lock = ProcessLock(root / JOURNAL_DIRECTORY / f"{experiment_id}.lock")
         self.record_lock = ProcessLock(root / JOURNAL_DIRECTORY / f"{experiment_id}.record")
 

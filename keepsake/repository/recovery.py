@@ -10,9 +10,10 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from keepsake import messages
-from keepsake.exceptions import AccessDenied, DoesNotExist, KeepsakeError
+from keepsake.exceptions import AccessDenied, DoesNotExist, KeepsakeError, ReadError
 from keepsake.repository import layout
 from keepsake.repository.journal import JournalDirectory, journals, replay, stored, unsaved
+from keepsake.repository.records import CheckpointRecord
 from keepsake.repository.staging import Staging
 from keepsake.storage import DiskStorage
 from keepsake.storage.disk import JOURNAL_DIRECTORY
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from keepsake.repository.records import CheckpointRecord, ExperimentRecord
+    from keepsake.repository.records import ArchiveInfo, ExperimentRecord
     from keepsake.repository.repository import Repository
 
 SILENT_ELSEWHERE_S = 600.0
@@ -44,7 +45,7 @@ def recover(repository: Repository) -> None:
         return
     for place in journals(root):
         try:
-            _recover_one(repository, storage, place)
+            _recover_one(repository, place)
         except (KeepsakeError, OSError) as err:
             _report(place, err)
     with suppress(KeepsakeError, OSError):
@@ -61,13 +62,13 @@ def _report(place: JournalDirectory, err: Exception) -> None:
         messages.warn_once(f"recovery {place.path}", text)
 
 
-def _recover_one(repository: Repository, storage: DiskStorage, place: JournalDirectory) -> None:
+def _recover_one(repository: Repository, place: JournalDirectory) -> None:
     if not place.lock.acquire():
         return
     is_over = False
     try:
         if _is_dead(repository, place):
-            count = _store_all(repository, storage, place)
+            count = _store_all(repository, place)
             place.remove()
             is_over = True
             if count:
@@ -77,6 +78,22 @@ def _recover_one(repository: Repository, storage: DiskStorage, place: JournalDir
     finally:
         # The file stays where somebody elsewhere may hold it in a way that this machine does not see.
         place.lock.release(remove=is_over)
+
+
+def is_left_behind(repository: Repository, place: JournalDirectory) -> bool:
+    """Tell whether a journal is that of a dead process, for certain."""
+    try:
+        if not place.lock.acquire():
+            return False
+    except OSError:
+        # A repository that is not ours to write does not let us ask.
+        return False
+    is_dead = False
+    try:
+        is_dead = _is_dead(repository, place)
+    finally:
+        place.lock.release(remove=False)
+    return is_dead
 
 
 def _is_dead(repository: Repository, place: JournalDirectory) -> bool:
@@ -91,14 +108,14 @@ def _is_dead(repository: Repository, place: JournalDirectory) -> bool:
     return min(ages, default=SILENT_WITHOUT_BEAT_S) >= SILENT_WITHOUT_BEAT_S
 
 
-def _store_all(repository: Repository, storage: DiskStorage, place: JournalDirectory) -> int:
+def _store_all(repository: Repository, place: JournalDirectory) -> int:
     """Bring the record up to date, and return how many of its checkpoints were not in it."""
     entries = place.entries()
     try:
         record = repository.load_stored(place.experiment_id)
         known = {checkpoint.id for checkpoint in record.checkpoints if not checkpoint.archive_pending}
         replay(record, entries)
-        entries += _stored_files(repository, storage, Staging(place.path), record)
+        entries += _stored_files(repository, Staging(place.path), record)
         with repository.rewriting(place.experiment_id):
             record = repository.load_stored(place.experiment_id)
             if replay(record, entries):
@@ -111,9 +128,7 @@ def _store_all(repository: Repository, storage: DiskStorage, place: JournalDirec
     return sum(checkpoint.id not in known for checkpoint in record.checkpoints)
 
 
-def _stored_files(
-    repository: Repository, storage: DiskStorage, staging: Staging, record: ExperimentRecord
-) -> Iterator[dict[str, Any]]:
+def _stored_files(repository: Repository, staging: Staging, record: ExperimentRecord) -> Iterator[dict[str, Any]]:
     """Store the files that a record promises and that are not announced, and yield the entries that say so."""
     owners: list[ExperimentRecord | CheckpointRecord] = [record, *record.checkpoints]
     for owner in owners:
@@ -121,14 +136,29 @@ def _stored_files(
             continue
         is_code = owner is record
         key = layout.experiment_archive_key(owner.id) if is_code else layout.checkpoint_archive_key(owner.id)
-        if staging.is_whole(owner.id):
-            yield stored(owner.id, staging.store(owner.id, storage, key))
-        elif any(True for _ in storage.list(key)):
-            # The process died between putting it there and saying so.
-            yield stored(owner.id, repository.describe_archive(key))
+        if staging.is_whole(owner.id) or any(True for _ in repository.storage.list(key)):
+            try:
+                yield stored(owner.id, _stored_intact(repository, staging, owner.id, key))
+            except ReadError as err:
+                messages.error(f"the files of {_what(owner)} are lost, its metrics are not: {err}")
+                staging.discard(owner.id)
+                yield unsaved(owner.id)
         elif not is_code:
             # It died in the middle of taking the files; the call had not returned.
             yield unsaved(owner.id)
+
+
+def _stored_intact(repository: Repository, staging: Staging, id: str, key: str) -> ArchiveInfo:
+    archive = staging.store(id, repository, key)
+    # Not all that was staged is on the disk, where the machine itself went down.
+    repository.check_archive(key)
+    return archive
+
+
+def _what(owner: ExperimentRecord | CheckpointRecord) -> str:
+    if isinstance(owner, CheckpointRecord):
+        return f"checkpoint {layout.short_id(owner.id)} (step {owner.step})"
+    return f"experiment {layout.short_id(owner.id)}"
 
 
 def _sweep_locks(directory: Path) -> None:

@@ -100,9 +100,19 @@ class Repository:
     # --- format -----------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Make sure that this keepsake understands the repository; one that is still empty is understood.
+        """Make sure that this keepsake understands the repository, and bring in what processes that died have left.
 
-        What processes that died have left in a repository on disk is put into its place then.
+        Raises:
+            IncompatibleRepositoryVersion: It was written by a newer keepsake.
+            CorruptedRepositorySpec: Its ``repository.json`` cannot be understood.
+        """
+        self.check_format()
+        if self._checked:
+            # After it is known that the repository is of a format that may be written, and before anything is read.
+            self._recover()
+
+    def check_format(self) -> None:
+        """Make sure that this keepsake understands the repository, and change nothing; one that is still empty is understood.
 
         Raises:
             IncompatibleRepositoryVersion: It was written by a newer keepsake.
@@ -123,10 +133,8 @@ class Repository:
                 hint="pip install -U keepsake",
             )
         self._checked = True
-        self._recover()
 
     def _recover(self) -> None:
-        # Before anything is read, and after it is known that the repository is of a format that may be written.
         if self.local_root is not None and not self._recovered:
             self._recovered = True
             from keepsake.repository import recovery
@@ -412,15 +420,19 @@ class Repository:
 
         return archive.describe(self._stored_archive(key), where=self._where(key))
 
-    def check_archive(self, key: str) -> None:
+    def check_archive(self, key: str, *, announced: ArchiveInfo | None = None) -> None:
         """Read all of an archive, and compare its files with its index.
 
+        Args:
+            key: The archive's key.
+            announced: What the record says of it, which must be so.
+
         Raises:
-            ReadError: It is missing, damaged or unsafe.
+            ReadError: It is missing, damaged, unsafe, or not the one that was announced.
         """
         from keepsake.repository import archive
 
-        archive.check(self._stored_archive(key), where=self._where(key))
+        archive.check(self._stored_archive(key), where=self._where(key), announced=announced)
 
     def open_file(self, key: str, path: str) -> BinaryIO:
         """Return a stream over one file of an archive.

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from keepsake.repository.layout import is_id
 
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
     from keepsake.capture.files import FileEntry
     from keepsake.repository.records import ArchiveInfo
+    from keepsake.repository.repository import Repository
     from keepsake.storage import DiskStorage
 
 _ARCHIVE_SUFFIX = ".tar.gz"
 _SNAPSHOT_SUFFIX = ".snapshot"
+_DISCARDED_SUFFIX = ".discarded"
 _ENTRIES_NAME = "entries.json"
 _FILES_NAME = "files"
 
@@ -55,7 +57,12 @@ class Staging:
         """Return how much is staged, for people."""
         with suppress(OSError):
             return self.archive(id).stat().st_size
-        return sum(path.stat().st_size for path in self._snapshot(id).rglob("*") if path.is_file())
+        size_bytes = 0
+        for path in self._snapshot(id).rglob("*"):
+            # The worker may discard it meanwhile.
+            with suppress(OSError):
+                size_bytes += path.stat().st_size if path.is_file() else 0
+        return size_bytes
 
     # --- putting in -------------------------------------------------------------------------------------------------
 
@@ -107,28 +114,36 @@ class Staging:
             archive.stage(self._snapshot_entries(id), id, self.archive(id))
         return archive.seal(self.archive(id))
 
-    def store(self, id: str, storage: DiskStorage, key: str) -> ArchiveInfo:
+    def store(self, id: str, repository: Repository, key: str) -> ArchiveInfo:
         """Finish the archive, put it into its place, and return what to announce of it.
+
+        What lies in its place already is only announced: somebody died, or failed, between putting it there and saying so.
 
         Args:
             id: What to store.
-            storage: The repository's store.
+            repository: Where to; it is on disk.
             key: The archive's key.
 
         Raises:
-            ReadError: What is staged is damaged.
+            ReadError: What is staged is damaged, or it is neither staged nor in its place.
             WriteError: The store could not take it.
-            OSError: There is no room, or what is staged is not there.
+            OSError: There is no room.
         """
+        if not self.is_whole(id):
+            return repository.describe_archive(key)
         info = self.seal(id)
-        storage.adopt(self.archive(id), key)
+        cast("DiskStorage", repository.storage).adopt(self.archive(id), key)
         self.discard(id)
         return info
 
     def discard(self, id: str) -> None:
         """Remove all that is staged of one ID."""
-        # The snapshot goes first: with it and without an archive, it would be packed once more.
-        shutil.rmtree(self._snapshot(id), ignore_errors=True)
+        # The snapshot goes first, for with it and without an archive it would be packed once more; and under another name, so that
+        # one of which a part is gone already is never taken for whole.
+        discarded = self.directory / f"{id}{_DISCARDED_SUFFIX}"
+        with suppress(OSError):
+            self._snapshot(id).rename(discarded)
+        shutil.rmtree(discarded, ignore_errors=True)
         self._discard_archive(id)
 
     def _discard_archive(self, id: str) -> None:

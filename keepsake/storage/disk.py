@@ -161,19 +161,30 @@ class DiskStorage:
             self.write(key, path)
             path.unlink()
 
+    def left_behind(self) -> list[tuple[Path, int]]:
+        """Return the temporary files of processes that were killed, with their sizes in bytes.
+
+        Raises:
+            StorageError: The directory cannot be read.
+        """
+        now = time()
+        found = []
+        with self._errors(ReadError, "read", TEMPORARY_DIRECTORY):
+            for entry in _entries(str(self.root / TEMPORARY_DIRECTORY)):
+                status = _status(entry)
+                if status is not None and _is_left_behind(entry, now - status.st_mtime):
+                    found.append((Path(entry.path), status.st_size))
+        return found
+
     def sweep(self) -> None:
         """Remove the temporary files of processes that were killed; those that may still be written stay.
 
         Raises:
             StorageError: The directory cannot be read, or a file not be removed.
         """
-        directory = self.root / TEMPORARY_DIRECTORY
-        now = time()
-        with self._errors(WriteError, "sweep", TEMPORARY_DIRECTORY):
-            for entry in _entries(str(directory)):
-                status = _status(entry)
-                if status is not None and _is_left_behind(entry, now - status.st_mtime):
-                    Path(entry.path).unlink(missing_ok=True)
+        for path, _ in self.left_behind():
+            with self._errors(WriteError, "sweep", TEMPORARY_DIRECTORY):
+                path.unlink(missing_ok=True)
 
     def delete(self, keys: Iterable[str]) -> None:
         for path, key in [(self._path(key), key) for key in keys]:
@@ -339,7 +350,7 @@ def _is_left_behind(entry: os.DirEntry[str], age_s: float) -> bool:
         return False
     try:
         descriptor = os.open(entry.path, os.O_RDWR)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return False
     try:
         return lock_descriptor(descriptor) or age_s >= LEFT_BEHIND_ELSEWHERE_S

@@ -9,9 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -21,11 +22,25 @@ import pytest
 from keepsake.exceptions import AccessDenied, ObjectNotFound, ReadError, StorageError, WriteError
 from keepsake.storage import DiskStorage
 from keepsake.storage.base import PIECE_BYTES
-from keepsake.storage.disk import TEMPORARY_DIRECTORY, _sync_directory
+from keepsake.storage.disk import (
+    JOURNAL_DIRECTORY,
+    LEFT_BEHIND_ELSEWHERE_S,
+    LEFT_BEHIND_S,
+    RESERVED,
+    TEMPORARY_DIRECTORY,
+    _sync_directory,
+)
 from tests.conftest import bound_by_permissions
 from tests.storage.conformance import StorageTests, keys_below
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own files, which fail in known ways, are Linux's")
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="the file systems of the kernel's own, such as /proc and /dev/shm, are Linux's"
+)
+
+
+def backdate(path: Path, age_s: float) -> None:
+    written = path.stat().st_mtime - age_s
+    os.utime(path, (written, written))
 
 
 class RawDisk:
@@ -76,10 +91,13 @@ class TestDiskStorage(StorageTests):
         done = in_process(f"print(DiskStorage({str(storage.root)!r}).read('a'))")
         assert done.stdout.strip() == "b'x'"
 
-    @pytest.mark.parametrize("key", [TEMPORARY_DIRECTORY, f"{TEMPORARY_DIRECTORY}/x"])
-    def test_the_place_of_temporary_files_is_reserved(self, storage: DiskStorage, key: str) -> None:
-        with pytest.raises(ValueError, match="reserved"):
-            storage.write(key, b"x")
+    @pytest.mark.parametrize("name", RESERVED)
+    @pytest.mark.parametrize("below", ["", "/x"])
+    def test_the_places_of_what_is_no_object_are_reserved(self, storage: DiskStorage, name: str, below: str) -> None:
+        for use in (storage.read, storage.list, lambda key: storage.write(key, b"x"), lambda key: storage.delete([key])):
+            with pytest.raises(ValueError, match="reserved"):
+                use(name + below)
+        storage.write(f"deeper/{name}{below}", b"x")
 
     @pytest.mark.parametrize("prefix", [TEMPORARY_DIRECTORY, f"{TEMPORARY_DIRECTORY}/", f"{TEMPORARY_DIRECTORY}/x"])
     def test_temporary_files_are_never_listed(self, storage: DiskStorage, raw: RawDisk, prefix: str) -> None:
@@ -98,7 +116,7 @@ class TestDiskStorage(StorageTests):
 
         seen: list[Path] = []
         storage.write("metadata/experiments/a.json", cast("BinaryIO", Body()))
-        assert [path.name.partition("-")[0] for path in seen] == [str(os.getpid())]
+        assert [path.name.split("-")[1] for path in seen] == [str(os.getpid())]
         assert list((storage.root / TEMPORARY_DIRECTORY).iterdir()) == []
 
     def test_foreign_names_that_are_no_keys_are_left_out(self, storage: DiskStorage, raw: RawDisk) -> None:
@@ -243,10 +261,131 @@ class TestDiskStorage(StorageTests):
         assert storage.read("old") == b"old value"
         assert [info.key for info in storage.list()] == ["old"]
         [leftover] = (storage.root / TEMPORARY_DIRECTORY).iterdir()
-        assert leftover.name.startswith(f"{writer.pid}-")
+        assert leftover.name.split("-")[1] == str(writer.pid)
         assert leftover.stat().st_size == PIECE_BYTES
         storage.write(key, b"new value")
         assert storage.read(key) == b"new value"
+
+    # --- leftovers --------------------------------------------------------------------------------------------------
+
+    def _left_by_another(self, storage: DiskStorage, *, killed: bool) -> Path:
+        """Have another process write half an object, and return the temporary file; a living one goes on until it is killed."""
+        code = f"""
+        import os, sys
+        class Body:
+            def read(self, size):
+                print(flush=True)
+                sys.stdin.read()
+        DiskStorage({str(storage.root)!r}).write("a", Body())
+        """
+        writer = subprocess.Popen(
+            [sys.executable, "-c", PROLOGUE + textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self._writers.append(writer)
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"\n"
+        [temporary] = (storage.root / TEMPORARY_DIRECTORY).iterdir()
+        if killed:
+            writer.kill()
+            writer.wait()
+        return temporary
+
+    @pytest.fixture(autouse=True)
+    def _end_writers(self) -> Iterator[None]:
+        self._writers: list[subprocess.Popen[bytes]] = []
+        yield
+        for writer in self._writers:
+            with writer:
+                writer.kill()
+
+    def test_what_a_killed_writer_has_left_is_swept_when_it_is_old_enough(self, storage: DiskStorage) -> None:
+        temporary = self._left_by_another(storage, killed=True)
+        storage.sweep()
+        assert temporary.exists()  # it may just have been made, and not been locked yet
+        backdate(temporary, LEFT_BEHIND_S + 1)
+        assert storage.left_behind() == [(temporary, 0)]
+        storage.sweep()
+        assert not temporary.exists()
+
+    def test_what_a_living_writer_writes_is_never_swept(self, storage: DiskStorage) -> None:
+        temporary = self._left_by_another(storage, killed=False)
+        backdate(temporary, 10 * LEFT_BEHIND_ELSEWHERE_S)
+        storage.sweep()
+        assert temporary.exists()
+
+    def test_what_this_process_writes_is_never_swept(self, storage: DiskStorage) -> None:
+        class Sweeps(io.RawIOBase):
+            def read(self, size: int = -1) -> bytes:
+                for path in (storage.root / TEMPORARY_DIRECTORY).iterdir():
+                    backdate(path, 10 * LEFT_BEHIND_ELSEWHERE_S)
+                storage.sweep()
+                return b""
+
+        storage.write("a", cast("BinaryIO", Sweeps()))
+        assert storage.read("a") == b""
+
+    def test_what_another_machine_writes_stays_for_a_day(self, storage: DiskStorage) -> None:
+        storage.write("a", b"x")
+        temporary = storage.root / TEMPORARY_DIRECTORY / "0badcafe-12-34"
+        temporary.write_bytes(b"half")
+        backdate(temporary, LEFT_BEHIND_ELSEWHERE_S - 60)
+        storage.sweep()
+        assert temporary.exists()
+        backdate(temporary, LEFT_BEHIND_ELSEWHERE_S + 60)
+        storage.sweep()
+        assert not temporary.exists()
+
+    # --- adoption ---------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("key", ["a", "deep/er/a"])
+    def test_an_adopted_file_is_the_object(self, storage: DiskStorage, raw: RawDisk, key: str) -> None:
+        storage.write("a", b"old")
+        file = storage.root / JOURNAL_DIRECTORY / "file"
+        file.parent.mkdir()
+        file.write_bytes(b"new")
+        inode = file.stat().st_ino
+        storage.adopt(file, key)
+        assert storage.read(key) == b"new"
+        assert (storage.root / key).stat().st_ino == inode  # not a copy
+        assert not file.exists()
+
+    @linux
+    def test_a_file_of_another_file_system_is_adopted_too(self, storage: DiskStorage, raw: RawDisk) -> None:
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+            file = Path(directory) / "file"
+            file.write_bytes(b"new")
+            assert file.stat().st_dev != storage.root.parent.stat().st_dev, "this test needs a second file system"
+            storage.adopt(file, "deep/a")
+            assert not file.exists()
+        assert storage.read("deep/a") == b"new"
+        assert raw.keys() == ["deep/a"]
+
+    def test_a_file_that_cannot_be_adopted_stays(self, storage: DiskStorage, raw: RawDisk) -> None:
+        storage.write("a", b"old")
+        file = storage.root.parent / "file"
+        file.write_bytes(b"new")
+        with pytest.raises(WriteError, match="cannot write a/b"):
+            storage.adopt(file, "a/b")
+        assert file.read_bytes() == b"new"
+        with pytest.raises(FileNotFoundError):
+            storage.adopt(storage.root.parent / "nowhere", "b")
+        assert raw.keys() == ["a"]
+
+    def test_a_root_that_has_gone_is_not_made_again(self, storage: DiskStorage) -> None:
+        """What came into a new directory would be hidden when the file system is mounted again."""
+        storage.write("a", b"x")
+        aside = storage.root.rename(storage.root.with_name("aside"))
+        file = storage.root.parent / "file"
+        file.write_bytes(b"new")
+        for use in (lambda: storage.write("b/c", b"x"), lambda: storage.adopt(file, "b/c")):
+            with pytest.raises(StorageError):
+                use()
+        assert not storage.root.exists()
+        aside.rename(storage.root)
+        storage.adopt(file, "b/c")
+        assert storage.read("b/c") == b"new"
+
+    # --- errors -----------------------------------------------------------------------------------------------------
 
     def test_a_limit_of_the_file_size_is_a_write_error_that_leaves_nothing(self, storage: DiskStorage, raw: RawDisk) -> None:
         storage.write("old", b"old value")

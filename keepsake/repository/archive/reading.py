@@ -177,32 +177,40 @@ def describe(source: Source, *, where: str = "") -> ArchiveInfo:
     return ArchiveInfo(source.size_bytes, digest.hexdigest(), sum(e.kind != "directory" for e in entries), index_sha256)
 
 
-def check(source: Source, *, where: str = "") -> None:
+def check(source: Source, *, where: str = "", announced: ArchiveInfo | None = None) -> None:
     """Read all of an archive, and compare its files with its index.
 
     Args:
         source: The archive.
         where: What to call it in errors.
+        announced: What the record says of it, which must be so.
 
     Raises:
-        ReadError: It is damaged or unsafe.
+        ReadError: It is damaged or unsafe, or not the one that was announced.
     """
+    where = where or "the archive"
     indexed, _ = _indexed(source, where)
     known = {entry.path: entry for entry in indexed.entries()} if indexed is not None else None
-    with source.open() as stream, StreamReader(stream, where or "the archive") as reader:
-        for entry in reader.entries():
-            digest = hashlib.sha256()
-            for chunk in reader.content():
-                digest.update(chunk)
-            if known is None:
-                continue
-            found = known.pop(entry.path, None)
-            if found is None or (found.kind, found.size_bytes) != (entry.kind, entry.size_bytes):
-                raise ReadError(f"{where or 'the archive'} is damaged: {entry.path} is not what its index says")
-            if entry.kind == "file" and found.sha256 != digest.hexdigest():
-                raise ReadError(f"{where or 'the archive'}: {entry.path} does not match its sha256")
-    if known:
-        raise ReadError(f"{where or 'the archive'} is damaged: its index names {next(iter(known))}, which it does not hold")
+    with source.open() as stream:
+        hashed = _Hashing(stream)
+        with StreamReader(cast("BinaryIO", io.BufferedReader(hashed)), where) as reader:
+            for entry in reader.entries():
+                digest = hashlib.sha256()
+                for chunk in reader.content():
+                    digest.update(chunk)
+                if known is not None:
+                    _compare(entry, digest.hexdigest(), known.pop(entry.path, None), where)
+        if known:
+            raise ReadError(f"{where} is damaged: its index names {next(iter(known))}, which it does not hold")
+        if announced is not None and hashed.hexdigest() != announced.sha256:
+            raise ReadError(f"{where} does not match its sha256")
+
+
+def _compare(entry: ArchivedFile, sha256: str, indexed: ArchivedFile | None, where: str) -> None:
+    if indexed is None or (indexed.kind, indexed.size_bytes) != (entry.kind, entry.size_bytes):
+        raise ReadError(f"{where} is damaged: {entry.path} is not what its index says")
+    if entry.kind == "file" and indexed.sha256 != sha256:
+        raise ReadError(f"{where}: {entry.path} does not match its sha256")
 
 
 def _indexed(source: Source, where: str) -> tuple[IndexedArchive | None, str | None]:
