@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from keepsake.cli.errors import DAMAGED, FAILED
-from keepsake.cli.options import common_options, examples, json_option, options, project_of
-from keepsake.exceptions import KeepsakeError, RepositoryConfigurationError
+from keepsake.cli.options import common_options, examples, json_option, options, project_of, require_repository
+from keepsake.exceptions import KeepsakeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from keepsake.repository.repository import Repository
     from keepsake.repository.verify import Finding, Progress, Report, Severity
 
 HEADINGS: dict[Severity, str] = {"damage": "Damaged", "leftover": "Left behind", "note": "Worth knowing"}
@@ -46,7 +45,11 @@ def fsck(ctx: click.Context, /, repository: str | None, *, quick: bool, repair: 
     """
     from keepsake.repository import verify
 
-    opened = _existing(project_of(ctx, repository).repository_at_hand())
+    project = project_of(ctx, repository)
+    # Where only repository.json is lost, there is one all the same.
+    opened = project.repository_at_hand()
+    if not any(True for _ in opened.storage.list("metadata")):
+        opened = require_repository(project)
     with _progress(wanted=not as_json) as progress:
         report = verify.check(opened, quick=quick, progress=progress)
     outcomes = [_outcome(finding, repair=repair) for finding in report.findings]
@@ -56,12 +59,6 @@ def fsck(ctx: click.Context, /, repository: str | None, *, quick: bool, repair: 
         _print_findings(report, outcomes)
         _print_summary(report, outcomes, quick=quick)
     ctx.exit(_exit_code(report, outcomes))
-
-
-def _existing(repository: Repository) -> Repository:
-    if not repository.exists() and not any(True for _ in repository.storage.list("metadata")):
-        raise RepositoryConfigurationError(f"no repository at {repository.label}", hint="keepsake init")
-    return repository
 
 
 @contextmanager

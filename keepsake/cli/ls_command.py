@@ -13,10 +13,10 @@ from keepsake.cli.options import (
     options,
     project_of,
     records_of,
+    require_repository,
     short_length_among,
     view_of,
 )
-from keepsake.exceptions import RepositoryConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ def list_experiments(
     conditions = [query.parse_filter(text) for text in filters]
     everything = records_of(project)
     if not everything and repository is not None:
-        _require_repository(project)
+        require_repository(project)
     selected = query.select(query.sort(everything, sort_key), conditions)
     if running:
         selected = [record for record in selected if record.status.word == "running"]
@@ -106,15 +106,6 @@ def list_experiments(
         _print_table(ExperimentTable(selected, view, mentioned=mentioned, running=running))
     else:
         click.echo(_why_empty(everything, conditions, project, running=running), err=True)
-
-
-def _require_repository(project: Project) -> None:
-    """Tell a repository that is still empty from a mistake in an address that was typed."""
-    repository = project.repository_at_hand()
-    if not repository.exists():
-        raise RepositoryConfigurationError(
-            f"no repository at {repository.label}", hint="look for a slip in the address; the first keepsake.init() makes it"
-        )
 
 
 def _print_table(table: ExperimentTable) -> None:

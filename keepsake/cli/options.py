@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from keepsake.display.tables import View
     from keepsake.project import Project
     from keepsake.repository.records import ExperimentRecord
+    from keepsake.repository.repository import Repository
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,6 +75,22 @@ def project_of(ctx: click.Context, repository: str | None) -> Project:
     from keepsake.project import Project
 
     return Project(repository=repository, directory=ctx.ensure_object(dict).get("project_directory"))
+
+
+def require_repository(project: Project) -> Repository:
+    """Return the project's repository, and tell one that is still empty from a mistake in an address that was typed.
+
+    Raises:
+        RepositoryConfigurationError: There is none.
+    """
+    from keepsake.exceptions import RepositoryConfigurationError
+
+    repository = project.repository_at_hand()
+    if not repository.exists():
+        raise RepositoryConfigurationError(
+            f"no repository at {repository.label}", hint="look for a slip in the address; the first keepsake.init() makes it"
+        )
+    return repository
 
 
 def records_of(project: Project) -> list[ExperimentRecord]:

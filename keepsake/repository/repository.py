@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -408,7 +409,8 @@ class Repository:
         """Return what an archive holds."""
         from keepsake.repository import archive
 
-        return archive.list_files(self._stored_archive(key), where=self._where(key))
+        with self._hint():
+            return archive.list_files(self._stored_archive(key), where=self._where(key))
 
     def describe_archive(self, key: str) -> ArchiveInfo:
         """Return what to announce of an archive, which is read to its end.
@@ -443,7 +445,8 @@ class Repository:
         """
         from keepsake.repository import archive
 
-        return archive.open_file(self._stored_archive(key), path, where=self._where(key))
+        with self._hint():
+            return archive.open_file(self._stored_archive(key), path, where=self._where(key))
 
     def extract_archive(
         self, key: str, target: Path, *, only: str | None = None, announced: ArchiveInfo | None = None
@@ -462,7 +465,17 @@ class Repository:
         """
         from keepsake.repository import archive
 
-        return archive.extract(self._stored_archive(key), target, only=only, where=self._where(key), announced=announced)
+        with self._hint():
+            return archive.extract(self._stored_archive(key), target, only=only, where=self._where(key), announced=announced)
+
+    @contextmanager
+    def _hint(self) -> Iterator[None]:
+        """Name the command that says what else is damaged."""
+        try:
+            yield
+        except ReadError as err:
+            err.hint = err.hint or f"keepsake fsck -R {shlex.quote(self.label)}"
+            raise
 
     def _stored_archive(self, key: str) -> _StoredArchive:
         info = next((info for info in self.storage.list(key) if info.key == key), None)

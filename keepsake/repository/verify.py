@@ -171,15 +171,16 @@ class _Check:
         keys = [info.key for info in self._storage.list(layout.RECORDS_PREFIX)]
         for key in keys:
             if layout.id_of_json_key(key) is None:
-                yield Finding("note", "foreign-file", key, "is no record of keepsake's")
+                yield Finding("note", "foreign-file", key, "a file that is no record of keepsake's")
         known = [key for key in keys if layout.id_of_json_key(key) is not None]
         for key, found in zip(known, _side_by_side(self._read_record, known), strict=True):
             if isinstance(found, ExperimentRecord):
                 self._records.append(found)
             elif found is not None:
                 self._unreadable.append(key)
-                facts = "; ".join((found.message, *found.facts))
-                yield Finding("damage", "record-damaged", key, f"{facts}; its archives are kept")
+                name = f"of experiment {layout.short_id(layout.id_of_json_key(key) or '')}"
+                said = "; ".join((found.message, *found.facts)).replace(key, name)
+                yield Finding("damage", "record-damaged", key, f"{said}; put it back from a backup if there is one")
 
     def _read_record(self, key: str) -> ExperimentRecord | KeepsakeError | None:
         id = layout.id_of_json_key(key) or ""
@@ -283,7 +284,7 @@ class _Check:
         for key in sorted(self._archives.keys() - owned):
             info = self._archives[key]
             if not layout.is_id(key.rpartition("/")[2].removesuffix(".tar.gz")):
-                yield Finding("note", "foreign-file", key, "is no archive of keepsake's")
+                yield Finding("note", "foreign-file", key, "a file that is no archive of keepsake's")
             elif self._appeared(key) is not None:
                 yield self._orphan(key, info, f"archive of {size_text(info.size_bytes)} that no record names")
 
@@ -304,7 +305,7 @@ class _Check:
         for key, info in self._heartbeats.items():
             record = records.get(key)
             if layout.id_of_json_key(key) is None:
-                yield Finding("note", "foreign-file", key, "is no heartbeat of keepsake's")
+                yield Finding("note", "foreign-file", key, "a file that is no heartbeat of keepsake's")
             elif record is None and self._gone(key):
                 yield self._orphan(key, info, "heartbeat that belongs to no record")
             elif record is not None and record.outcome is not None and info.age_s > tolerance_s(record.heartbeat_interval_s):

@@ -201,7 +201,8 @@ def test_a_missing_archive(repo: Repo, keepsake: Run) -> None:
     archive(repo).unlink()
     for arguments in (["-o", "out"], ["-o", "-", "--path", "model.pth"]):
         result = keepsake("checkout", "fe6a313", *arguments)
-        fails(result, 1, "error: the files of checkpoint fe6a313 in file://.keepsake are not in the repository")
+        message = "error: the files of checkpoint fe6a313 in file://.keepsake are not in the repository"
+        fails(result, 1, message, "hint: keepsake fsck -R file://.keepsake")
     assert not (repo.directory / "out").exists()
 
 
@@ -209,7 +210,8 @@ def test_an_altered_archive_does_not_match_its_digest(repo: Repo, keepsake: Run)
     repo.archive(layout.checkpoint_archive_key(FINISHED_BEST), {"model.pth": b"other weights"})
     result = keepsake("checkout", "fe6a313", "-o", "out")
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("error: checkpoint fe6a313 in file://.keepsake does not match its sha256\n")
+    message = "error: checkpoint fe6a313 in file://.keepsake does not match its sha256"
+    assert result.err.splitlines() == [message, "hint: keepsake fsck -R file://.keepsake"]
     assert not (repo.directory / "out").exists()
 
 
