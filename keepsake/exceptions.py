@@ -20,7 +20,8 @@
         ├── ObjectNotFound                  (+ FileNotFoundError)
         ├── AccessDenied                    (+ PermissionError)
         ├── ReadError                       also: an unsafe or truncated archive
-        └── WriteError
+        ├── WriteError
+        └── StorageUnavailable              unreachable for now; trying again is safe
 
 A message says what failed and where. What else is known stands in ``facts``, and the command that mends it in ``hint``;
 the command line prints the three in this order.
@@ -163,3 +164,7 @@ class ReadError(StorageError):
 
 class WriteError(StorageError):
     """Writing failed; the old value, if there was one, is intact."""
+
+
+class StorageUnavailable(StorageError):
+    """The store cannot be reached for the moment, or asks for patience; trying again later is safe and may help."""

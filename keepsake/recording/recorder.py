@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -137,6 +138,7 @@ class Recorder:
         self._fragments: dict[str, str] = {}
         self._worker = Worker("keepsake-storing")
         self._unstored: list[str] = []
+        self._lost_steps: list[int] = []
         self._publisher = Publisher(self._publish, self._sync)
         self._heartbeat: HeartbeatThread | None = None
         self._primary_metric = record.primary_metric
@@ -284,6 +286,7 @@ class Recorder:
                 self._accept(journal.unsaved(checkpoint.id))
 
     def _report_lost_files(self, checkpoint: CheckpointRecord, path: object, err: Exception) -> None:
+        self._lost_steps.append(checkpoint.step)
         consequence = f"its files are not saved (step {checkpoint.step}), its metrics and earlier checkpoints are"
         self._report(f'checkpoint(path="{path}")', err, consequence)
 
@@ -545,6 +548,11 @@ class Recorder:
         messages.info(f"storing {self._staged_text()}; Ctrl-C leaves that to the next keepsake command")
 
     def _say_what_is_left(self) -> None:
+        if len(self._lost_steps) > 1:
+            # Said once when it began, and here how much it was in all.
+            first = ", ".join(map(str, self._lost_steps[:MAX_STEPS_NAMED]))
+            more = ", …" if len(self._lost_steps) > MAX_STEPS_NAMED else ""
+            messages.warning(f"the files of {len(self._lost_steps)} checkpoints are not saved (steps {first}{more})")
         if self._staging.ids():
             messages.warning(
                 f"{self._staged_text()} not stored yet, safe in {self._root / JOURNAL_DIRECTORY}; the next keepsake command stores it"
@@ -612,8 +620,10 @@ class Recorder:
             consequence = "nothing more of it is recorded"
         cause = err if isinstance(err, KeepsakeError | OSError | ValueError) else f"{type(err).__name__}: {err}"
         text = f"{what}: {redact_text(str(cause))}; {consequence}"
-        if text.partition("(step")[0] not in self._warned:
-            self._warned.add(text.partition("(step")[0])
+        # Once, whatever the step and however many bytes it is about.
+        kind = re.sub(r"[0-9][0-9,.]*", "#", text)
+        if kind not in self._warned:
+            self._warned.add(kind)
             messages.error(text)
         messages.debug_exception(err)
 
@@ -691,6 +701,9 @@ def _error_text(error: BaseException | str | None) -> str | None:
         text = type(error).__name__
     return redact_text(" ".join(text.split()))[:MAX_ERROR_LENGTH]
 
+
+MAX_STEPS_NAMED = 10
+"""Most steps that a message lists."""
 
 MAX_ERROR_LENGTH = 1000
 """Longest error text in a record, in characters: a message may hold a whole tensor."""

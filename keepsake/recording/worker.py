@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+INTERRUPTIBLE_S = 0.5
+"""How long to wait at a time: a signal that comes just before a wait begins is handled only when it is over."""
 
 
 class Worker:
@@ -66,8 +72,11 @@ class Worker:
             while self._jobs:
                 self._jobs.popleft()()
             return True
+        end = time.monotonic() + wait_s if wait_s is not None else math.inf
         with self._changed:
-            return self._changed.wait_for(lambda: not self._jobs and not self._is_busy, wait_s)
+            while not (is_done := not self._jobs and not self._is_busy) and (left_s := end - time.monotonic()) > 0:
+                self._changed.wait(min(left_s, INTERRUPTIBLE_S))
+        return is_done
 
     def _run(self) -> None:
         thread = threading.current_thread()
