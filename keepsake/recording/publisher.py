@@ -37,44 +37,50 @@ class Publisher:
         self._sync = sync
         self._changed = threading.Event()
         self._closed = threading.Event()
+        # Reentrant, because a signal's handler may end an experiment while the same thread is in here.
+        self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
 
     def notify(self) -> None:
         """Say that there is something to publish."""
-        if self._thread is None:
-            self._closed.clear()
-            self._thread = threading.Thread(target=self._run, name="keepsake-publisher", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:
-                # The interpreter is about to end, and the last rewriting is done by the thread that ends it.
-                self._thread = None
+        with self._starting:
+            if self._thread is None:
+                # Each thread has an event of its own: one that was closed must not go on for the next.
+                self._closed = threading.Event()
+                self._thread = threading.Thread(target=self._run, args=(self._closed,), name="keepsake-publisher", daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    # The interpreter is about to end, and the last rewriting is done by the thread that ends it.
+                    self._thread = None
         self._changed.set()
 
     def close(self) -> None:
         """End the thread, and wait for a rewriting in flight; a further change starts a new one."""
-        thread, self._thread = self._thread, None
-        self._closed.set()
-        self._changed.set()
+        with self._starting:
+            thread, self._thread = self._thread, None
+            self._closed.set()
+            self._changed.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
-    def _run(self) -> None:
+    def _run(self, closed: threading.Event) -> None:
         while True:
             self._changed.wait()
-            self._changed.clear()
-            if self._closed.is_set():
+            if closed.is_set():
+                # What has changed since is for the next thread.
                 return
+            self._changed.clear()
             start = time.monotonic()
             if self._publish():
-                self._pause(max(MIN_INTERVAL_S, MIN_PAUSE_FACTOR * (time.monotonic() - start)))
+                self._pause(closed, max(MIN_INTERVAL_S, MIN_PAUSE_FACTOR * (time.monotonic() - start)))
             else:
-                self._pause(RETRY_INTERVAL_S)
+                self._pause(closed, RETRY_INTERVAL_S)
                 self._changed.set()
 
-    def _pause(self, pause_s: float) -> None:
+    def _pause(self, closed: threading.Event, pause_s: float) -> None:
         end = time.monotonic() + pause_s
         while (left_s := end - time.monotonic()) > 0:
-            if self._closed.wait(min(left_s, SYNC_INTERVAL_S)):
+            if closed.wait(min(left_s, SYNC_INTERVAL_S)):
                 return
             self._sync()

@@ -11,8 +11,9 @@ import copy
 import os
 import re
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -23,7 +24,7 @@ from keepsake.exceptions import DoesNotExist, KeepsakeError, ReadError, StorageE
 from keepsake.recording import exits
 from keepsake.recording.heartbeat import INTERVAL_S, HeartbeatThread
 from keepsake.recording.publisher import Publisher
-from keepsake.recording.worker import Worker
+from keepsake.recording.worker import INTERRUPTIBLE_S, Worker
 from keepsake.repository import journal, layout
 from keepsake.repository.records import (
     CheckpointRecord,
@@ -39,7 +40,7 @@ from keepsake.storage.disk import JOURNAL_DIRECTORY, size_text
 from keepsake.values import convert, convert_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from keepsake.capture.files import FileEntry
     from keepsake.repository.records import ArchiveInfo
@@ -97,8 +98,13 @@ _recorders: dict[tuple[Path, str], Recorder] = {}
 
 def live_recorder(repository: Repository, experiment_id: str) -> Recorder | None:
     """Return who records an experiment in this process, if somebody does."""
-    found = _recorders.get((repository.local_root or Path(), experiment_id))
+    found = _recorders.get(_place(repository, experiment_id))
     return found if found is not None and found.is_live else None
+
+
+def _place(repository: Repository, experiment_id: str) -> tuple[Path, str]:
+    # One directory may have several names.
+    return (repository.local_root or Path()).resolve(), experiment_id
 
 
 PATIENCE_S = 1.0
@@ -127,13 +133,17 @@ class Recorder:
         self._directory = directory
         self._quiet = quiet
         self._pid = os.getpid()
+        # Whoever needs several of these takes them in this order.
+        self._alone = threading.RLock()
+        self._publishing = threading.RLock()
         self._lock = threading.RLock()
+        self._calls = threading.Condition()
+        self._calls_in_flight = 0
         self._live = False
         self._over = False
         self._journal: journal.Journal | None = None
         self._staging = Staging(journal.JournalDirectory(self._root, record.id).path)
         self._unpublished: list[dict[str, Any]] = []
-        self._publishing = threading.RLock()
         self._etag: str | None = None
         self._fragments: dict[str, str] = {}
         self._worker = Worker("keepsake-storing")
@@ -186,7 +196,7 @@ class Recorder:
 
     def _go_live(self, *, beats: bool) -> None:
         self._live = True
-        _recorders[self._root, self.record.id] = self
+        _recorders[_place(self._repository, self.record.id)] = self
         if beats:
             self._heartbeat = HeartbeatThread(self._beat, self.record.heartbeat_interval_s or INTERVAL_S)
             self._heartbeat.start()
@@ -223,25 +233,55 @@ class Recorder:
             messages.debug("checkpoint() in a forked process does nothing")
             return checkpoint
         try:
-            with exits.uninterrupted():
+            with exits.uninterrupted(), self._turn_of_a_call() as is_live:
                 if self._over:
                     return checkpoint
+                self._open_journal()
                 with self._lock:
-                    self._open_journal()
                     self._fill(checkpoint, step, metrics, primary_metric)
                 if path is None:
                     self._add(checkpoint)
                 else:
                     self._add_with_files(checkpoint, path, saved_as, move=move)
-                if not self._live:
+                if not is_live:
                     self._settle()
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("checkpoint()", err, "this checkpoint is not saved, earlier ones are intact")
         return checkpoint
 
-    def _open_journal(self) -> journal.Journal:
-        """Return the journal; where the experiment is not live it is made, and what others have written becomes our copy."""
-        if self._journal is None:
+    @contextmanager
+    def _turn_of_a_call(self) -> Iterator[bool]:
+        """Let threads in together while the experiment is live, and one after the other when it is not; yield whether it is.
+
+        Who is in holds staged files, which its end would remove with the journal.
+        """
+        with self._calls:
+            is_live = self._live
+            self._calls_in_flight += is_live
+        if not is_live:
+            with self._alone:
+                yield False
+            return
+        try:
+            yield True
+        finally:
+            with self._calls:
+                self._calls_in_flight -= 1
+                self._calls.notify_all()
+
+    def _end_calls(self) -> None:
+        """Let no further call in as live, and wait for those that are in."""
+        with self._calls:
+            self._live = False
+            while self._calls_in_flight:
+                # A signal that comes just before a wait begins is handled only when it is over.
+                self._calls.wait(INTERRUPTIBLE_S)
+
+    def _open_journal(self) -> None:
+        """Become the one who records the experiment, where it is not live; what others have written becomes our copy."""
+        with self._publishing, self._lock:
+            if self._journal is not None:
+                return
             if self._staging.directory.exists():
                 # Somebody has died since the repository was opened.
                 from keepsake.repository import recovery
@@ -254,7 +294,6 @@ class Recorder:
                 opened.close(remove=False)
                 raise
             self._journal = opened
-        return self._journal
 
     def _add(self, checkpoint: CheckpointRecord) -> None:
         with self._lock:
@@ -303,7 +342,8 @@ class Recorder:
         with self._lock:
             self._unpublished.append(entry)
             try:
-                self._open_journal().append(entry)
+                if self._journal is not None:
+                    self._journal.append(entry)
             except StorageError as err:
                 self._report("the journal", err, "what follows is kept in memory until it can be stored")
         self._publisher.notify()
@@ -367,7 +407,7 @@ class Recorder:
             name, entries = files.checkpoint_files(self._directory, path, exclude=[self._root])
             return name, self._directory / path, entries
         source = Path(path).absolute()
-        name, entries = files.checkpoint_files(source.parent, source.name)
+        name, entries = files.checkpoint_files(source.parent, source.name, exclude=[self._root])
         return saved_as, source, [replace(entry, name=saved_as + entry.name.removeprefix(name)) for entry in entries]
 
     # --- in the background ------------------------------------------------------------------------------------------
@@ -406,7 +446,8 @@ class Recorder:
     def _publish(self) -> bool:
         """Rewrite the record with all that was accepted; tell whether that is done."""
         try:
-            with self._publishing:
+            # A signal in the middle of it might end the experiment, which rewrites the record too.
+            with exits.uninterrupted(), self._publishing:
                 return self._over or not self._unpublished or self._rewrite()
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("the record", err, "what it lacks stands in the journal and is tried again")
@@ -431,11 +472,20 @@ class Recorder:
                 self._adopt(changed, published=len(entries))
             self._repository.save(changed, self._fragments)
             self._etag = self._repository.record_etag(self.record.id)
+        self._remove_files_of_deleted(entries, changed)
         with self._lock:
             del self._unpublished[: len(entries)]
             if self._journal is not None and segment is not None:
                 self._journal.drop_through(segment)
         return True
+
+    def _remove_files_of_deleted(self, entries: list[dict[str, Any]], record: ExperimentRecord) -> None:
+        """Remove the files of checkpoints that somebody has deleted before they were stored."""
+        present = {record.id, *(checkpoint.id for checkpoint in record.checkpoints)}
+        stored = [entry["stored"]["id"] for entry in entries if "stored" in entry]
+        orphans = [layout.checkpoint_archive_key(id) for id in stored if id not in present]
+        if orphans:
+            self._repository.storage.delete(orphans)
 
     def _rotated(self) -> int | None:
         with suppress(StorageError):
@@ -520,12 +570,18 @@ class Recorder:
             self._report("the end of the experiment", err, "it will be shown as stopped for lack of a heartbeat")
 
     def _finish(self, outcome: Outcome, error: str | None) -> None:
-        self._live = False
+        with self._alone:
+            self._end(outcome, error)
+
+    def _end(self, outcome: Outcome, error: str | None) -> None:
         try:
+            self._end_calls()
             if not self._over:
                 with self._lock:
-                    self.record.ended, self.record.outcome, self.record.error = utc_now(), outcome, error
-                    self._accept(journal.ended(self.record.ended, outcome, error))
+                    # Later than the last time it went on, whatever the clock says: entries are told apart by their times.
+                    ended = max([utc_now(), *(at + timedelta(microseconds=1) for at in self.record.resumed)])
+                    self.record.ended, self.record.outcome, self.record.error = ended, outcome, error
+                    self._accept(journal.ended(ended, outcome, error))
                 self._wait_for_files()
             self._settle()
         except KeyboardInterrupt:
@@ -566,7 +622,7 @@ class Recorder:
 
     def _retire(self) -> None:
         self._live = False
-        _recorders.pop((self._root, self.record.id), None)
+        _recorders.pop(_place(self._repository, self.record.id), None)
         if self._heartbeat is not None:
             self._heartbeat.stop()
         exits.unregister(self)
@@ -576,13 +632,14 @@ class Recorder:
         if self._live or os.getpid() != self._pid:
             return
         try:
-            with exits.uninterrupted():
+            with exits.uninterrupted(), self._alone:
+                self._open_journal()
                 with self._lock:
-                    self._open_journal()
                     beats = self._heartbeat is not None
                     if beats:
                         self._repository.beat(self.record.id)
-                    entry = journal.resumed(utc_now())
+                    before = self.record.ended or self.record.created
+                    entry = journal.resumed(max(utc_now(), before + timedelta(microseconds=1)))
                     journal.replay(self.record, [entry])
                     self._accept(entry)
                 self._go_live(beats=beats)
@@ -595,14 +652,16 @@ class Recorder:
         if os.getpid() != self._pid:
             return
         self._over = True
-        self._worker.cancel()
-        self._worker.close()
-        self._publisher.close()
-        self._retire()
-        with self._lock:
-            if self._journal is not None:
-                self._journal.close(remove=True)
-                self._journal = None
+        with self._alone:
+            self._end_calls()
+            self._worker.cancel()
+            self._worker.close()
+            self._publisher.close()
+            self._retire()
+            with self._lock:
+                if self._journal is not None:
+                    self._journal.close(remove=True)
+                    self._journal = None
 
     def _closing_line(self, outcome: Outcome) -> str:
         ended = self.record.ended or utc_now()

@@ -68,7 +68,7 @@ class Worker:
         """
         if self._thread is threading.current_thread():
             return False
-        if self._thread is None:
+        if self._thread is None and not self._is_busy:
             while self._jobs:
                 self._jobs.popleft()()
             return True

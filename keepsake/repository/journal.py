@@ -15,7 +15,8 @@ import shutil
 import zlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from keepsake.exceptions import WriteError
 from keepsake.repository.layout import is_id, short_id
@@ -28,16 +29,15 @@ from keepsake.repository.records import (
     format_time,
     parse_time,
 )
+from keepsake.repository.status import Outcome
 from keepsake.storage.disk import JOURNAL_DIRECTORY, disk_error
 from keepsake.storage.locks import ProcessLock, machine_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from datetime import datetime
     from pathlib import Path
 
     from keepsake.exceptions import StorageError
-    from keepsake.repository.status import Outcome
 
 _SEGMENT_SUFFIX = ".log"
 _WRITER_NAME = "writer.json"
@@ -79,7 +79,7 @@ def replay(record: ExperimentRecord, entries: Iterable[Mapping[str, Any]]) -> bo
     places = {checkpoint.id: checkpoint for checkpoint in record.checkpoints}
     changed = False
     for entry in entries:
-        with suppress(KeyError, ValueError, TypeError, AttributeError):
+        with suppress(KeyError, ValueError, TypeError, AttributeError, OverflowError):
             [(kind, content)] = entry.items()
             changed |= _APPLY[kind](record, places, content)
     return changed
@@ -113,7 +113,10 @@ def _apply_unsaved(record: ExperimentRecord, places: dict[str, CheckpointRecord]
 
 def _apply_ended(record: ExperimentRecord, places: dict[str, CheckpointRecord], content: dict[str, Any]) -> bool:
     ending = parse_time(content["at"]), content["outcome"], content["error"]
-    if (record.ended, record.outcome, record.error) == ending:
+    if ending[1] not in get_args(Outcome) or not isinstance(ending[2], str | None):
+        raise ValueError(f"no end of an experiment: {content}")
+    if (record.ended, record.outcome, record.error) == ending or any(at >= ending[0] for at in record.resumed):
+        # It is there already, or it has gone on since.
         return False
     record.ended, record.outcome, record.error = ending
     return True
@@ -195,6 +198,7 @@ class JournalDirectory:
         path: The directory.
         lock: Held by the process that records the experiment, for as long as it does.
         record_lock: Held by whoever rewrites the experiment's record, while it does.
+        upload_lock: Held by whoever uploads the experiment to the store that it was recorded for, while it does.
     """
 
     def __init__(self, root: Path, experiment_id: str) -> None:
@@ -204,6 +208,7 @@ class JournalDirectory:
         self.path = root / self.key
         self.lock = ProcessLock(root / JOURNAL_DIRECTORY / f"{experiment_id}.lock")
         self.record_lock = ProcessLock(root / JOURNAL_DIRECTORY / f"{experiment_id}.record")
+        self.upload_lock = ProcessLock(root / JOURNAL_DIRECTORY / f"{experiment_id}.upload")
 
     def entries(self) -> list[dict[str, Any]]:
         """Return what is written and not known to be in the record, oldest first.
@@ -218,7 +223,9 @@ class JournalDirectory:
 
     def mentions(self, checkpoint_id: str) -> bool:
         """Tell whether a checkpoint is written here and not known to be in the record."""
-        return any(entry.get("checkpoint", {}).get("id") == checkpoint_id for entry in self.entries())
+        record = ExperimentRecord(id=self.experiment_id, created=datetime.min.replace(tzinfo=UTC))
+        replay(record, self.entries())
+        return any(checkpoint.id == checkpoint_id for checkpoint in record.checkpoints)
 
     def segments(self) -> list[int]:
         """Return the numbers of the segments, in their order."""
@@ -270,6 +277,9 @@ def journals(root: Path) -> list[JournalDirectory]:
 
 # --- writing --------------------------------------------------------------------------------------------------------
 
+LOOK_PATIENCE_S = 0.5
+"""How long to wait for who has the lock: somebody who only looks whether the writer is dead gives it back at once."""
+
 
 class Journal:
     """The journal of an experiment that this process records.
@@ -298,7 +308,7 @@ class Journal:
         place = JournalDirectory(root, experiment_id)
         try:
             place.path.parent.mkdir(exist_ok=True)
-            if not place.lock.acquire():
+            if not place.lock.acquire(wait_s=LOOK_PATIENCE_S):
                 raise place.refusal()
             place.path.mkdir(exist_ok=True)
             (place.path / _WRITER_NAME).write_text(json.dumps(asdict(Writer.this_process())), encoding="utf-8")
@@ -313,15 +323,14 @@ class Journal:
         Raises:
             WriteError: There is no room, or the directory cannot be written.
         """
-        line = _line(entry)
+        line, written = _line(entry), 0
         try:
-            written = os.write(self._descriptor, line)
             while written < len(line):
                 written += os.write(self._descriptor, line[written:])
         except OSError as err:
             # What is there of it would run into the next line.
             with suppress(OSError):
-                os.ftruncate(self._descriptor, self._size_bytes)
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise self.place.error(err) from err
         self._size_bytes += len(line)
 
@@ -354,11 +363,12 @@ class Journal:
 
         Another thread may append meanwhile, or rotate, which makes the old segment needless.
         """
-        size_bytes = self._size_bytes
+        number, size_bytes = self._number, self._size_bytes
         if self._synced_bytes < size_bytes:
             with suppress(OSError):
                 os.fsync(self._descriptor)
-                self._synced_bytes = size_bytes
+                if number == self._number:
+                    self._synced_bytes = size_bytes
 
     def close(self, *, remove: bool) -> None:
         """Let go of the experiment.

@@ -164,7 +164,7 @@ def _what(owner: ExperimentRecord | CheckpointRecord) -> str:
 def _sweep_locks(directory: Path) -> None:
     """Remove lock files that nobody holds and that belong to no journal."""
     for path in list(directory.iterdir()) if directory.is_dir() else []:
-        if path.suffix in (".lock", ".record") and not path.with_suffix("").exists():
+        if path.suffix in (".lock", ".record", ".upload") and not path.with_suffix("").exists():
             lock = ProcessLock(path)
             if lock.acquire():
                 lock.release()

@@ -184,7 +184,7 @@ class Repository:
 
     def _readable_records(self) -> Iterator[ExperimentRecord]:
         live = {place.experiment_id for place in journals(self.local_root)} if self.local_root is not None else set()
-        for experiment_id in self._experiment_ids():
+        for experiment_id in self.experiment_ids():
             try:
                 yield self._read_record(experiment_id) if experiment_id in live else self._stored_record(experiment_id)
             except ObjectNotFound:
@@ -192,7 +192,8 @@ class Repository:
             except CorruptedRecord as err:
                 messages.warning(f"{err.message}; it is left out")
 
-    def _experiment_ids(self) -> list[str]:
+    def experiment_ids(self) -> list[str]:
+        """Return the whole IDs of all experiments, in no order that means something."""
         ids = (layout.id_of_json_key(info.key) for info in self.storage.list(layout.RECORDS_PREFIX))
         return [experiment_id for experiment_id in ids if experiment_id is not None]
 

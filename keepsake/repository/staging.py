@@ -13,6 +13,7 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
+from keepsake.exceptions import ReadError
 from keepsake.repository.layout import is_id
 
 if TYPE_CHECKING:
@@ -160,6 +161,10 @@ class Staging:
         from keepsake.capture.files import FileEntry
 
         directory = self._snapshot(id)
-        rows = json.loads((directory / _ENTRIES_NAME).read_bytes())
         files = directory / _FILES_NAME
-        return [FileEntry(row["name"], files / row["source"], row["kind"], row["link_target"]) for row in rows]
+        try:
+            rows = json.loads((directory / _ENTRIES_NAME).read_bytes())
+            return [FileEntry(row["name"], files / row["source"], row["kind"], row["link_target"]) for row in rows]
+        except (ValueError, KeyError, TypeError) as err:
+            # Not all that was written reaches the disk where the machine goes down.
+            raise ReadError(f"the list of files in {directory} is damaged: {err}") from err

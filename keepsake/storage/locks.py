@@ -20,8 +20,8 @@ _HELD_BY_ANOTHER = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 POLL_INTERVAL_S = 0.005
 """Between two attempts to get a lock that somebody has: no system tells the waiting threads of one process from one another."""
 
-_held: dict[Path, int] = {}
-"""The paths locked by this process, with the process ID: a forked child inherits the dict and not the locks."""
+_held: set[tuple[int, int]] = set()
+"""The files locked by this process, by device and inode: one file may have several paths."""
 
 # Reentrant, because a signal's handler may end an experiment while the same thread is in here.
 _held_lock = threading.RLock()
@@ -75,6 +75,7 @@ class ProcessLock:
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
         self._descriptor = -1
+        self._locked = (0, 0)
         self.is_real = False
 
     def acquire(self, *, wait_s: float = 0.0) -> bool:
@@ -95,7 +96,8 @@ class ProcessLock:
 
     def _try(self) -> bool:
         with _held_lock:
-            if _held.get(self._path) == os.getpid():
+            if self._identity() in _held:
+                # Opening it would be enough to lose it.
                 return False
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
             try:
@@ -109,9 +111,15 @@ class ProcessLock:
             if not taken:
                 os.close(descriptor)
                 return False
-            self._descriptor = descriptor
-            _held[self._path] = os.getpid()
+            self._descriptor, self._locked = descriptor, _identity_of(os.fstat(descriptor))
+            _held.add(self._locked)
             return True
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            return _identity_of(self._path.stat())
+        except FileNotFoundError:
+            return None
 
     def _is_still_there(self, descriptor: int) -> bool:
         # Whoever held it may have removed the file meanwhile, and somebody else may have made and locked a new one.
@@ -129,14 +137,18 @@ class ProcessLock:
         if self._descriptor < 0:
             return
         with _held_lock:
-            if _held.get(self._path) == os.getpid():
+            if self._locked in _held:
                 if remove:
                     # While it is held, so that nobody locks a file that is about to vanish.
                     with suppress(OSError):
                         self._path.unlink()
-                del _held[self._path]
+                _held.remove(self._locked)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _identity_of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 if sys.platform == "win32":

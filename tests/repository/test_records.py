@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -442,3 +443,66 @@ def test_of_equals_the_earliest_is_best_and_latest_is_the_last() -> None:
     assert best is not None
     assert latest is not None
     assert (best.step, latest.step) == (1, 3)
+
+
+# --- records that are written many times ------------------------------------------------------------------------------
+
+
+def plain(record: ExperimentRecord) -> bytes:
+    """The file of a record as JSON alone would make it."""
+    return f"{json.dumps(record.to_json(), indent=1, ensure_ascii=False)}\n".encode()
+
+
+PENDING = st.builds(lambda checkpoint: replace(checkpoint, path="model", archive=None, archive_pending=True), CHECKPOINTS)
+
+
+@given(EXPERIMENTS, st.lists(PENDING, max_size=3))
+def test_the_file_is_the_same_with_and_without_the_texts_of_checkpoints(
+    record: ExperimentRecord, pending: list[CheckpointRecord]
+) -> None:
+    record.checkpoints += pending
+    fragments: dict[str, str] = {}
+    expected = plain(record)
+    assert record.to_bytes() == record.to_bytes(fragments) == record.to_bytes(fragments) == expected
+    assert set(fragments) == {checkpoint.id for checkpoint in record.checkpoints if not checkpoint.archive_pending}
+
+
+@given(EXPERIMENTS, st.lists(PENDING, min_size=1, max_size=3), st.data())
+def test_what_happens_to_files_on_their_way_is_in_the_next_file(
+    record: ExperimentRecord, pending: list[CheckpointRecord], data: st.DataObject
+) -> None:
+    fragments: dict[str, str] = {}
+    record.checkpoints = data.draw(st.permutations([*record.checkpoints, *pending]))
+    for checkpoint in data.draw(st.permutations(pending)):
+        assert record.to_bytes(fragments) == plain(record)
+        if data.draw(st.booleans(), label="stored"):
+            checkpoint.archive, checkpoint.archive_pending = ArchiveInfo(1, "0" * 64, 1), False
+        else:
+            checkpoint.path, checkpoint.archive_pending = None, False
+        record.checkpoints.append(data.draw(CHECKPOINTS))
+    record.outcome, record.params = "finished", {"changed": True}
+    assert record.to_bytes(fragments) == plain(record)
+    assert len(fragments) == len(record.checkpoints)
+
+
+@given(EXPERIMENTS, st.data())
+def test_unknown_keys_are_written_the_same_with_the_texts_of_checkpoints(record: ExperimentRecord, data: st.DataObject) -> None:
+    raw = record.to_json()
+    raw |= data.draw(st.dictionaries(TEXT.map("new_{}".format), VALUES.map(encode_value), max_size=2))
+    for checkpoint in raw["checkpoints"]:
+        checkpoint["checkpoints"] = []
+        checkpoint["new"] = '\n "checkpoints": []'
+    read = ExperimentRecord.from_json(raw)
+    fragments: dict[str, str] = {}
+    assert read.to_bytes(fragments) == read.to_bytes(fragments) == plain(read)
+
+
+def test_one_checkpoint_that_is_not_unicode_does_not_change_the_others() -> None:
+    record = ExperimentRecord(id=new_id(), created=datetime(2026, 11, 23, tzinfo=UTC))
+    for name in ("\udcff", "ä"):
+        record.checkpoints.append(CheckpointRecord(id=new_id(), created=record.created, step=1, path=name))
+    fragments: dict[str, str] = {}
+    written = record.to_bytes(fragments)
+    assert written == record.to_bytes(fragments) == record.to_bytes()
+    read = ExperimentRecord.from_bytes(written, key=record_key(record.id))
+    assert [checkpoint.path for checkpoint in read.checkpoints] == ["\udcff", "ä"]

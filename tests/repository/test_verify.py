@@ -50,9 +50,7 @@ def everything(repository: Repository) -> dict[tuple[str, str], bytes]:
         for checkpoint in record.checkpoints:
             for name in FILES if checkpoint.has_files else ():
                 try:
-                    with repository.open_file(
-                        layout.checkpoint_archive_key(checkpoint.id), f"{checkpoint.id}/files/{name}"
-                    ) as file:
+                    with repository.open_file(layout.checkpoint_archive_key(checkpoint.id), f"files/{name}") as file:
                         found[checkpoint.id, name] = file.read()
                 except KeepsakeError:
                     continue
@@ -71,6 +69,7 @@ def test_whatever_is_altered_is_found_or_does_no_harm(recorded: Path, tmp_path: 
     shutil.copytree(recorded, root)
     repository = Repository.at(f"file://{root}")
     whole = everything(repository)
+    assert len(whole) == 2 * len(FILES)
     records = {record.id: record for record in repository.list_experiments()}
     path = data.draw(st.sampled_from(sorted(path for path in root.rglob("*") if path.is_file())), label="file")
     content = bytearray(path.read_bytes())
