@@ -11,21 +11,32 @@ from keepsake.exceptions import RepositoryConfigurationError
 from keepsake.storage.base import Body, ObjectInfo, Storage
 from keepsake.storage.disk import DiskStorage
 from keepsake.storage.memory import MemoryStorage
+from keepsake.storage.overlay import OverlayStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Body", "DiskStorage", "MemoryStorage", "ObjectInfo", "Storage", "from_url"]
+__all__ = ["Body", "DiskStorage", "MemoryStorage", "ObjectInfo", "OverlayStorage", "Storage", "from_url"]
 
 
 def _disk(location: str) -> Storage:
     return DiskStorage(Path(location).expanduser())
 
 
-_SCHEMES: dict[str, Callable[[str], Storage]] = {"file": _disk}
-"""How to open a store, by URL scheme; each is given what follows ``://``."""
+def _s3(location: str) -> Storage:
+    from keepsake.storage.s3 import S3Storage
 
-_PLANNED = ("s3", "gs")
+    return S3Storage(location)
+
+
+def _gcs(location: str) -> Storage:
+    from keepsake.storage.gcs import GCSStorage
+
+    return GCSStorage(location)
+
+
+_SCHEMES: dict[str, Callable[[str], Storage]] = {"file": _disk, "s3": _s3, "gs": _gcs}
+"""How to open a store, by URL scheme; each is given what follows ``://``."""
 
 
 def from_url(url: str) -> Storage:
@@ -44,10 +55,6 @@ def from_url(url: str) -> Storage:
     scheme, location = _split(url)
     if not location or any(ord(char) < 32 for char in location):
         raise RepositoryConfigurationError(f"{url!r} is not the address of a repository", hint="write file://.keepsake")
-    if scheme in _PLANNED:
-        raise RepositoryConfigurationError(
-            f"{scheme}:// repositories are not supported yet by this version of keepsake", hint="write file://.keepsake"
-        )
     if scheme not in _SCHEMES:
         close = difflib.get_close_matches(scheme, _SCHEMES, n=1)
         known = ", ".join(f"{name}://" for name in _SCHEMES)
@@ -73,7 +80,7 @@ def _split(url: str) -> tuple[str, str]:
     if separator:
         return scheme.lower(), location
     scheme, separator, location = url.strip().partition(":")
-    if separator and scheme.lower() in (*_SCHEMES, *_PLANNED):
+    if separator and scheme.lower() in _SCHEMES:
         # Not a directory of that name: experiments would be recorded where nobody looks for them.
         whole = location if scheme.lower() == "file" else location.lstrip("/")
         raise RepositoryConfigurationError(f'"{url}" lacks slashes after "{scheme}:"', hint=f"write {scheme.lower()}://{whole}")

@@ -108,6 +108,19 @@ class Storage(Protocol):
         ...
 
 
+@runtime_checkable
+class Bucket(Storage, Protocol):
+    """A store that somebody has to make before anything can be written to it."""
+
+    def exists(self) -> bool:
+        """Tell whether it was made."""
+        ...
+
+    def create(self) -> None:
+        """Make it."""
+        ...
+
+
 def check_key(key: str) -> str:
     """Return the key if every store can hold it, and raise otherwise.
 

@@ -39,8 +39,16 @@ def test_a_path_is_taken_as_it_is_written(tmp_path: Path) -> None:
 
 def test_a_scheme_may_be_written_in_capitals(tmp_path: Path) -> None:
     assert from_url(f"FILE://{tmp_path}").url == f"file://{tmp_path}"
-    with pytest.raises(RepositoryConfigurationError, match="not supported yet"):
-        from_url("S3://bucket")
+    assert from_url("S3://bucket/Prefix").url == "s3://bucket/Prefix"
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_bucket_is_opened_without_its_library_and_without_asking_it(scheme: str) -> None:
+    for location in ("acme-hotdog", "acme-hotdog/runs", "acme-hotdog/runs/"):
+        assert from_url(f"{scheme}://{location}").url == f"{scheme}://{location.removesuffix('/')}"
+    for location in ("", "/", "a", "acme-hotdog//runs", "acme-hotdog/../runs"):
+        with pytest.raises(RepositoryConfigurationError):
+            from_url(f"{scheme}://{location}")
 
 
 @pytest.mark.parametrize("url", ["", " ", "file://", "FILE://", "file:// ", "://x", "file:///a\0b", "runs\nmore"])
@@ -60,7 +68,7 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 )
 def test_an_unknown_scheme_is_answered_with_the_known_ones(url: str, hint: str) -> None:
     with pytest.raises(
-        RepositoryConfigurationError, match=rf'unknown repository scheme .* in "{url}" \(known: file://\)'
+        RepositoryConfigurationError, match=rf'unknown repository scheme .* in "{url}" \(known: file://, s3://, gs://\)'
     ) as caught:
         from_url(url)
     assert caught.value.hint == hint
@@ -90,12 +98,6 @@ def test_the_home_of_nobody_is_refused() -> None:
     with pytest.raises(RepositoryConfigurationError, match="home directory") as caught:
         from_url("file://~no-such-user-anywhere/runs")
     assert caught.value.__cause__ is not None
-
-
-@pytest.mark.parametrize("url", ["s3://bucket/runs", "gs://bucket"])
-def test_buckets_are_said_to_come_later(url: str) -> None:
-    with pytest.raises(RepositoryConfigurationError, match="not supported yet"):
-        from_url(url)
 
 
 def test_nothing_is_touched(tmp_path: Path) -> None:

@@ -1,0 +1,319 @@
+"""The suite on S3, and what only S3 can do: parts, batches, other people's servers, and many ways of refusing."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import botocore.exceptions
+import pytest
+
+from keepsake.exceptions import (
+    AccessDenied,
+    ObjectNotFound,
+    ReadError,
+    RepositoryConfigurationError,
+    StorageError,
+    StorageUnavailable,
+)
+from keepsake.storage import s3
+from keepsake.storage.s3 import MAX_PARTS, PART_BYTES, S3Storage, part_bytes
+from tests.servers.proxy import Fault, Proxy, proxy
+from tests.servers.s3 import MotoServer
+from tests.storage.conformance import LONGEST_KEY, Raw, StorageTests, overrides_suite
+from tests.stores.conftest import BUCKET
+
+
+class RawS3:
+    """The objects of the server, below a prefix."""
+
+    def __init__(self, client: Any, root: str = "") -> None:
+        self._client, self._root = client, root
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            return bytes(self._client.get_object(Bucket=BUCKET, Key=self._root + key)["Body"].read())
+        except self._client.exceptions.NoSuchKey:
+            return None
+
+    def set(self, key: str, content: bytes) -> None:
+        self._client.put_object(Bucket=BUCKET, Key=self._root + key, Body=content)
+
+    def keys(self) -> list[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=self._root)
+        return sorted(item["Key"].removeprefix(self._root) for page in pages for item in page.get("Contents", ()))
+
+
+@pytest.fixture
+def server(s3_server: MotoServer) -> MotoServer:
+    return s3_server
+
+
+@pytest.fixture
+def storage(server: MotoServer) -> S3Storage:
+    return S3Storage(BUCKET)
+
+
+class TestS3(StorageTests):
+    rig = "s3"
+
+    @pytest.fixture
+    def storage(self, server: MotoServer) -> S3Storage:
+        return S3Storage(BUCKET)
+
+    @pytest.fixture
+    def raw(self, server: MotoServer) -> RawS3:
+        return RawS3(server.client)
+
+
+class TestS3Prefix(StorageTests):
+    rig = "s3-prefix"
+
+    @pytest.fixture
+    def storage(self, server: MotoServer) -> S3Storage:
+        for name in ("team/hot", "team/hotdog", "team/hotdogs/a", "team/hotdog.json", "a", "team/a"):
+            RawS3(server.client).set(name, b"somebody else's")
+        return S3Storage(f"{BUCKET}/team/hotdog")
+
+    @pytest.fixture
+    def raw(self, server: MotoServer) -> RawS3:
+        return RawS3(server.client, "team/hotdog/")
+
+    @pytest.mark.parametrize("key", ["with space", "per%20cent", "üñí/模型", "#hash?query", LONGEST_KEY[:1000]])
+    @overrides_suite("the limit of 1,024 bytes is that of the prefix and the key together")
+    def test_odd_keys_are_keys(self, storage: S3Storage, raw: Raw, key: str) -> None:
+        super().test_odd_keys_are_keys(storage, raw, key)
+
+
+class TestS3Faults(StorageTests):
+    """A fifth of all requests fails, and nobody notices."""
+
+    rig = "s3-faults"
+
+    @pytest.fixture
+    def storage(self, server: MotoServer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Storage]:
+        monkeypatch.setattr(s3, "ATTEMPTS", 8)
+        with proxy(server.url, share=0.2, seed=request.node.name) as between:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", between.url)
+            yield S3Storage(BUCKET)
+
+    @pytest.fixture
+    def raw(self, server: MotoServer) -> RawS3:
+        return RawS3(server.client)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES, 50_000_000])
+@pytest.mark.parametrize("kind", ["stream", "path"])
+def test_bodies_of_any_length_arrive(storage: S3Storage, tmp_path: Path, size_bytes: int, kind: str) -> None:
+    content = random.Random(size_bytes).randbytes(size_bytes)
+    path = tmp_path / "body"
+    path.write_bytes(content)
+    storage.write("a/b", path if kind == "path" else io.BytesIO(content))
+    assert storage.read("a/b") == content
+    with storage.open("a/b") as file:
+        assert file.read() == content
+    assert storage.read_range("a/b", max(0, size_bytes - 10), 100) == content[-10:]
+
+
+@pytest.mark.parametrize("size_bytes", [1 << 20, 48 << 30, 49 << 30, 5 << 40])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_object_of_any_size_has_few_enough_parts(size_bytes: int, *, is_known: bool) -> None:
+    """The original stopped at 48.8 GiB: 10,000 parts of 5 MiB."""
+    count, left = 0, size_bytes
+    while left > 0:
+        length = part_bytes(count, size_bytes if is_known else None)
+        assert 5 << 20 <= length <= 5 << 30  # Amazon's limits for a part
+        left -= length
+        count += 1
+    assert count <= MAX_PARTS
+
+
+class _Failing(io.RawIOBase):
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__()
+        self._left = size_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        if self._left <= 0:
+            raise RuntimeError("the body failed")
+        self._left -= size
+        return b"x" * size
+
+
+def test_an_upload_that_fails_leaves_nothing(storage: S3Storage, server: MotoServer) -> None:
+    storage.write("a", b"old")
+    with pytest.raises(RuntimeError, match="the body failed"):
+        storage.write("a", cast("BinaryIO", _Failing(3 * PART_BYTES)))
+    assert storage.read("a") == b"old"
+    assert server.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []) == []
+
+
+def test_memory_does_not_grow_with_what_is_stored(storage: S3Storage, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(400 << 20)
+    storage.write("warm", b"x" * PART_BYTES)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    storage.write("large", large)
+    with storage.open("large") as stream:
+        while stream.read(1 << 20):
+            pass
+    grown_bytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown_bytes < 150 << 20
+
+
+# --- other people's servers -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def between(server: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    with proxy(server.url) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", running.url)
+        yield running
+
+
+@pytest.mark.parametrize("size_bytes", [1000, 3 * PART_BYTES])
+def test_a_body_that_breaks_off_is_fetched_on(storage: S3Storage, between: Proxy, size_bytes: int) -> None:
+    content = random.Random(1).randbytes(size_bytes)
+    storage.write("a", content)
+    between.forget()
+    between.plan(Fault("cut", match="GET", times=3))
+    assert storage.read("a") == content
+    between.plan(Fault("cut", match="GET", times=3))
+    with storage.open("a") as file:
+        assert file.read() == content
+    assert between.requests[f"GET /{BUCKET}/a"] == 8
+
+
+def test_a_body_that_stays_short_is_an_error(storage: S3Storage, between: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "RESUMES", 2)
+    storage.write("a", b"x" * 1000)
+    between.plan(Fault("cut", match="GET"), Fault("reset", match="GET", times=1000))
+    with pytest.raises(StorageUnavailable, match="cannot read a in"):
+        storage.read("a")
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_never_mixed(storage: S3Storage, between: Proxy) -> None:
+    storage.write("a", b"old" * 10_000)
+    between.plan(Fault("cut", match="GET"))
+    with storage.open("a") as file:
+        file.read(1)
+        storage.write("a", b"new" * 10_000)
+        with pytest.raises(ReadError, match="was replaced while it was read"):
+            file.read()
+
+
+@pytest.mark.parametrize("code", ["MissingContentMD5", "NotImplemented"])
+def test_a_server_without_batches_deletes_one_by_one(storage: S3Storage, between: Proxy, code: str) -> None:
+    for key in "abc":
+        storage.write(key, b"x")
+    body = f"<Error><Code>{code}</Code></Error>".encode()
+    between.plan(Fault("status", match="POST", times=10, status=400, body=body))
+    storage.delete(["a", "b", "nowhere"])
+    assert [info.key for info in storage.list()] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "said"),
+    [
+        (404, "NoSuchBucket", ReadError, "bucket acme-hotdog does not exist"),
+        (403, "InvalidAccessKeyId", AccessDenied, "credentials for s3://acme-hotdog were refused"),
+        (403, "SignatureDoesNotMatch", AccessDenied, "were refused"),
+        (403, "AccessDenied", AccessDenied, "do not allow it"),
+        (400, "ExpiredToken", AccessDenied, "have expired"),
+        (403, "RequestTimeTooSkewed", AccessDenied, "the clock of this machine is wrong"),
+        (404, "NoSuchKey", ObjectNotFound, "no object a in s3://acme-hotdog"),
+        (503, "SlowDown", StorageUnavailable, "unreachable for now"),
+        (500, "InternalError", StorageUnavailable, "unreachable for now"),
+        (429, "TooManyRequests", StorageUnavailable, "unreachable for now"),
+        (418, "Teapot", ReadError, "cannot read a in s3://acme-hotdog: Teapot"),
+    ],
+)
+def test_each_refusal_is_an_error_of_its_own(
+    storage: S3Storage, between: Proxy, monkeypatch: pytest.MonkeyPatch, status: int, code: str, kind: type[Exception], said: str
+) -> None:
+    monkeypatch.setattr(s3, "RESUMES", 1)
+    body = f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
+    between.plan(Fault("status", times=1000, status=status, body=body))
+    with pytest.raises(StorageError, match=said) as caught:
+        storage.read("a")
+    assert type(caught.value) is kind
+    assert caught.value.url == "s3://acme-hotdog"
+
+
+def _every_sdk_error() -> list[Exception]:
+    """Return one of each error that the library raises."""
+    found: list[Exception] = []
+    for kind in vars(botocore.exceptions).values():
+        if isinstance(kind, type) and issubclass(kind, Exception):
+            error = kind.__new__(kind)
+            Exception.__init__(error, "something")
+            found.append(error)
+    return [error for error in found if not isinstance(error, botocore.exceptions.ClientError)]
+
+
+@pytest.mark.parametrize("error", _every_sdk_error(), ids=lambda error: type(error).__name__)
+def test_no_error_of_the_library_escapes(storage: S3Storage, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(S3Storage, "_call", fail)
+    monkeypatch.setattr(s3, "RESUMES", 0)
+    uses: list[Callable[[], object]] = [
+        lambda: storage.read("a"),
+        lambda: storage.open("a"),
+        lambda: storage.read_range("a", 0, 1),
+        lambda: storage.write("a", b"x"),
+        lambda: storage.write("a", io.BytesIO(b"x" * (PART_BYTES + 1))),
+        lambda: storage.delete(["a"]),
+        lambda: storage.delete(["a", "b"]),
+        lambda: list(storage.list("a")),
+        lambda: storage.exists(),
+        lambda: storage.copy_from(storage, "a", "b"),
+    ]
+    for use in uses:
+        with pytest.raises(StorageError) as caught:
+            use()
+        assert caught.value.__cause__ is error
+
+
+def test_no_credentials_is_said(storage: S3Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(AccessDenied, match="no AWS credentials for s3://acme-hotdog") as caught:
+        storage.read("a")
+    assert caught.value.hint is not None
+    assert caught.value.facts[0].startswith("looked at: AWS_* variables")
+
+
+def test_nobody_there_is_said(storage: S3Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "RESUMES", 0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+    with pytest.raises(StorageUnavailable, match="cannot list s3://acme-hotdog: unreachable for now"):
+        list(storage.list())
+
+
+def test_a_forked_child_has_connections_of_its_own(storage: S3Storage) -> None:
+    storage.write("a", b"x" * 100_000)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if storage.read("a") == b"x" * 100_000 else 1)
+    assert storage.read("a") == b"x" * 100_000
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("location", ["", "/", "a", "UP/../x", "bucket//x", "-bucket/x"])
+def test_what_is_no_place_is_refused(location: str) -> None:
+    with pytest.raises(RepositoryConfigurationError):
+        S3Storage(location)
