@@ -20,7 +20,7 @@ from keepsake.exceptions import DoesNotExist, ReadError, UnsavedFiles, WriteErro
 from keepsake.repository import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from keepsake.checkpoint import Checkpoint
@@ -93,6 +93,7 @@ def plan_checkout(
     *,
     path: str | os.PathLike[str] | None = None,
     code: bool = True,
+    progress: Callable[[int], Callable[[int], None]] | None = None,
 ) -> CheckoutPlan:
     """Fetch the files of an experiment and a checkpoint, and compare them with what is in a directory.
 
@@ -104,6 +105,7 @@ def plan_checkout(
         target: The directory; it need not exist and is not changed yet.
         path: Only this file or directory.
         code: Whether to take the experiment's code.
+        progress: Called with the number of bytes that will be fetched; what it returns is called with how many more have been.
 
     Raises:
         DoesNotExist: Nothing was saved, or not this path.
@@ -115,7 +117,9 @@ def plan_checkout(
         raise UnsavedFiles(f"{target} is a file, not a directory", hint="choose another directory with -o")
     staging = Path(tempfile.mkdtemp(prefix=".keepsake-checkout-", dir=_nearest_directory(target)))
     try:
-        _fetch(experiment, checkpoint, staging, os.fspath(path) if path is not None else None, code=code)
+        only = os.fspath(path) if path is not None else None
+        # How much a part of it is, nobody knows before.
+        _fetch(experiment, checkpoint, staging, only, code=code, progress=progress if only is None else None)
         return CheckoutPlan(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -142,7 +146,15 @@ def checkout(
             )
 
 
-def _fetch(experiment: Experiment, checkpoint: Checkpoint | None, staging: Path, only: str | None, *, code: bool) -> None:
+def _fetch(
+    experiment: Experiment,
+    checkpoint: Checkpoint | None,
+    staging: Path,
+    only: str | None,
+    *,
+    code: bool,
+    progress: Callable[[int], Callable[[int], None]] | None,
+) -> None:
     sources: list[tuple[str, str]] = []
     if code and experiment.path is not None:
         sources.append((layout.experiment_archive_key(experiment.id), experiment.id))
@@ -166,7 +178,8 @@ def _fetch(experiment: Experiment, checkpoint: Checkpoint | None, staging: Path,
             part = staging / id
             part.mkdir()
             announced = record.archive if record is not None else None
-            experiment.repository.extract_archive(key, part, only=only, announced=announced)
+            fetched = progress(announced.size_bytes) if progress is not None and announced is not None else None
+            experiment.repository.extract_archive(key, part, only=only, announced=announced, on_progress=fetched)
             _merge(part, staging)
         except DoesNotExist as err:
             missing.append(err)

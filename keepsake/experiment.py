@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, SupportsIndex, o
 
 from keepsake.checkpoint import Checkpoint, CheckpointList, PrimaryMetric
 from keepsake.exceptions import DoesNotExist
-from keepsake.recording.recorder import DisabledRecorder, Recorder, Recording, live_recorder
+from keepsake.recording.recorder import DisabledRecorder, Recording, live_recorder
 from keepsake.repository import layout
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
 from keepsake.repository.status import Outcome, Status
@@ -251,7 +251,7 @@ class Experiment:
             live = live_recorder(self.repository, self.id)
             if live is not None:
                 self.record = live.record
-            self._recording = live or Recorder(self.repository, self.record, self.project.directory, quiet=True)
+            self._recording = live or self.project.recorder(self.record, quiet=True)
         return self._recording
 
     def flush(self) -> bool:

@@ -9,25 +9,30 @@ from typing import TYPE_CHECKING, Any
 from keepsake import config, messages
 from keepsake.capture import redaction
 from keepsake.checkpoint import Checkpoint
-from keepsake.exceptions import ConfigInvalid
+from keepsake.exceptions import ConfigInvalid, StorageUnavailable
 from keepsake.experiment import Experiment, ExperimentList
 from keepsake.recording import ranks
 from keepsake.recording.heartbeat import INTERVAL_S
+from keepsake.recording.outbox import Outbox, outboxes
 from keepsake.recording.recorder import DisabledRecorder, Recorder
+from keepsake.recording.uploader import Sync, Uploader
 from keepsake.repository import layout
 from keepsake.repository.records import ExperimentRecord, utc_now
 from keepsake.repository.repository import Repository
+from keepsake.storage import OverlayStorage, from_url
+from keepsake.storage.disk import size_text
 from keepsake.values import convert_params
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from keepsake.capture.files import FileEntry
 
 __all__ = ["ExperimentCollection", "Project", "init"]
 
 MODES = ("online", "offline", "disabled")
-"""Values of ``KEEPSAKE_MODE``. A repository on disk needs no network, so "offline" changes nothing there."""
+"""Values of ``KEEPSAKE_MODE``. A repository on disk needs no network, so "offline" changes nothing there; what is recorded for a store
+stays in the outbox."""
 
 
 class Project:
@@ -55,6 +60,8 @@ class Project:
         self._directory_argument = directory
         self._config: config.Config | None = None
         self._repository: Repository | None = None
+        self._store: Repository | None = None
+        self._outbox: Outbox | None = None
 
     @property
     def directory(self) -> Path:
@@ -86,8 +93,95 @@ class Project:
         """
         if self._repository is None:
             loaded = self._loaded_config()
-            self._repository = Repository.at(loaded.url, label=redaction.redact_url(loaded.repository))
+            found = Repository.at(loaded.url, label=redaction.redact_url(loaded.repository))
+            if found.local is None:
+                self._store = found
+                self._outbox = Outbox.of(self.directory, found.storage.url)
+                found = Repository(OverlayStorage(self._outbox.storage, found.storage), label=found.label)
+                _say_what_waits(self._outbox)
+            self._repository = found
         return self._repository
+
+    def recorder(self, record: ExperimentRecord, *, quiet: bool) -> Recorder:
+        """Return who records an experiment: into the repository on disk, or through the outbox of the store that it lies in.
+
+        Args:
+            record: The experiment's record.
+            quiet: Say nothing at the start and the end.
+        """
+        repository = self.repository_at_hand()
+        if self._outbox is None or self._store is None:
+            return Recorder(repository, record, self.directory, quiet=quiet)
+        uploader = None if _mode() == "offline" else Uploader(self._outbox, self._store, record.id)
+        return Recorder(self._outbox.repository, record, self.directory, quiet=quiet, uploader=uploader)
+
+    def prepare(self) -> None:
+        """Make sure, before a training begins, that its experiment can be recorded.
+
+        A store that cannot be reached for the moment is no reason not to begin; one that will never take anything is.
+
+        Raises:
+            KeepsakeError: The repository cannot be written, or is of a format that we must not write.
+        """
+        repository = self.repository_at_hand()
+        if self._outbox is None:
+            repository.prepare()
+            return
+        self._outbox.prepare()
+        if _mode() == "offline":
+            return
+        try:
+            repository.prepare()
+        except StorageUnavailable as err:
+            messages.warning(f"{err.message}; recording into {self._outbox.directory} until it can be reached")
+
+    def store_at_hand(self) -> Repository:
+        """Return the repository itself, without what an outbox on this machine holds in front of it."""
+        repository = self.repository_at_hand()
+        return self._store or repository
+
+    def copy_to(
+        self,
+        target: Project,
+        ids: Sequence[str] = (),
+        *,
+        progress: Callable[[int], Callable[[int], None]] | None = None,
+    ) -> tuple[int, int]:
+        """Copy experiments into the repository of another project, with everything that belongs to them.
+
+        What is there already is left out, so a copy that broke off goes on where it was.
+
+        Args:
+            target: The other project.
+            ids: IDs, or beginnings of IDs, of experiments; all of them if not given.
+            progress: Called with the number of bytes in all; what it returns is called with how many more have been copied.
+
+        Returns:
+            How many experiments were copied or completed, and how many were there already.
+
+        Raises:
+            DoesNotExist: An ID fits nothing; nothing was copied then.
+            StorageError: Either store failed, or an archive is not what its record says.
+        """
+        from keepsake.repository import copying
+
+        source, destination = self.repository_at_hand(), target.store_at_hand()
+        records = [source.find(id).experiment for id in ids] if ids else source.list_experiments()
+        destination.prepare()
+        copied = progress(sum(map(copying.size_bytes, records))) if progress is not None else None
+        outcomes = [copying.copy_experiment(source, destination, record, on_progress=copied) for record in records]
+        return sum(outcomes), len(outcomes) - sum(outcomes)
+
+    def syncs(self) -> list[Sync]:
+        """Return what uploads each outbox of this project: all that was recorded here for a store and has not arrived there yet.
+
+        Where a repository was named, only that one's. It takes no configuration: the directory may have been copied from another machine.
+        """
+        found = list(outboxes(self.directory))
+        if self._repository_argument is not None:
+            wanted = from_url(self._loaded_config().url).url
+            found = [outbox for outbox in found if outbox.url == wanted]
+        return [Sync(outbox, Repository.at(outbox.url)) for outbox in found if outbox.experiment_ids()]
 
     def _loaded_config(self) -> config.Config:
         if self._config is None:
@@ -149,11 +243,10 @@ class ExperimentCollection:
         for problem in problems:
             messages.warning(problem)
         project = self.project
-        repository = project.repository_at_hand()
-        repository.prepare()
-        entries = _code_entries(project.directory, path, repository, exclude)
+        project.prepare()
+        entries = _code_entries(project.directory, path, project.repository_at_hand(), exclude)
         record = _new_record(project, path, values, beats=not disable_heartbeat)
-        recorder = Recorder(repository, record, project.directory, quiet=quiet)
+        recorder = project.recorder(record, quiet=quiet)
         recorder.start(entries, beats=not disable_heartbeat)
         return Experiment(project, record, recorder)
 
@@ -234,11 +327,27 @@ def init(
     return Project(debug=debug).experiments.create(path, params, quiet, disable_heartbeat)
 
 
-def _why_disabled(is_rank_zero: bool | None) -> str | None:
+def _say_what_waits(outbox: Outbox) -> None:
+    """Tell people what earlier processes have left in an outbox."""
+    ids = outbox.left_behind()
+    if ids:
+        waiting = outbox.waiting()
+        checkpoints = f"{waiting.checkpoints} checkpoint{'' if waiting.checkpoints == 1 else 's'}"
+        messages.info(
+            f"{len(ids)} experiment{'' if len(ids) == 1 else 's'} ({checkpoints}, {size_text(waiting.size_bytes)}) of earlier processes"
+            " not uploaded yet; run: keepsake sync"
+        )
+
+
+def _mode() -> str:
     mode = os.environ.get("KEEPSAKE_MODE", "").strip().lower() or "online"
     if mode not in MODES:
         raise ConfigInvalid(f'KEEPSAKE_MODE is "{mode}", it must be one of {", ".join(MODES)}')
-    if mode == "disabled":
+    return mode
+
+
+def _why_disabled(is_rank_zero: bool | None) -> str | None:
+    if _mode() == "disabled":
         return "KEEPSAKE_MODE=disabled"
     if is_rank_zero is None:
         return ranks.other_rank()

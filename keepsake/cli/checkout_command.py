@@ -73,7 +73,9 @@ def checkout(
             shutil.copyfileobj(file, sys.stdout.buffer)
         return
     target = Path(output_directory) if output_directory is not None else project.directory
-    with plan_checkout(experiment, chosen, target, path=path) as plan:
+    with terminal.progress("fetching") as progress:
+        planned = plan_checkout(experiment, chosen, target, path=path, progress=progress)
+    with planned as plan:
         source = _source(experiment, chosen, is_named=checkpoint is not None, short=short_length_among(records_of(project)))
         terminal.print_lines(f"From {source} into {shown_path(plan.target)}:", *_plan_lines(plan))
         if plan.changed and not (force or yes) and not _confirmed(plan, id):

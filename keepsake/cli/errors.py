@@ -20,10 +20,22 @@ from keepsake.exceptions import (
     KeepsakeError,
     NotConfirmed,
     RepositoryError,
+    StorageUnavailable,
     UnsavedFiles,
 )
 
-DONE, FAILED, USAGE, NOT_FOUND, REFUSED, NO_REPOSITORY, NEEDS_ANSWER, DAMAGED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
+DONE, FAILED, USAGE, NOT_FOUND, REFUSED, NO_REPOSITORY, NEEDS_ANSWER, DAMAGED, UNREACHABLE, INTERRUPTED = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    75,
+    130,
+)
 
 EXIT_CODES = {
     DONE: "done; also for an empty list",
@@ -34,6 +46,7 @@ EXIT_CODES = {
     NO_REPOSITORY: "no repository here, or one that cannot be read",
     NEEDS_ANSWER: "needs an answer, was answered with no, or would lose files",
     DAMAGED: "fsck found damage",
+    UNREACHABLE: "the store cannot be reached for the moment; trying again is safe",
     INTERRUPTED: "interrupted with Ctrl-C",
 }
 """What each exit code means."""
@@ -43,6 +56,7 @@ _CODES: tuple[tuple[type[KeepsakeError], int], ...] = (
     (DoesNotExist, NOT_FOUND),
     (AmbiguousID, NOT_FOUND),
     (AccessDenied, REFUSED),
+    (StorageUnavailable, UNREACHABLE),
     (ConfigNotFound, NO_REPOSITORY),
     (ConfigInvalid, NO_REPOSITORY),
     (RepositoryError, NO_REPOSITORY),

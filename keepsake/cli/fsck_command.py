@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -13,14 +11,9 @@ from keepsake.cli.options import common_options, examples, json_option, options,
 from keepsake.exceptions import KeepsakeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from keepsake.repository.verify import Finding, Progress, Report, Severity
+    from keepsake.repository.verify import Finding, Report, Severity
 
 HEADINGS: dict[Severity, str] = {"damage": "Damaged", "leftover": "Left behind", "note": "Worth knowing"}
-
-UPDATE_BYTES = 8 << 20
-"""How much is read between two updates of the progress bar."""
 
 
 @click.command(
@@ -43,6 +36,7 @@ def fsck(ctx: click.Context, /, repository: str | None, *, quick: bool, repair: 
 
     Exits with 7 if something is damaged. Damaged records and files are never removed; keepsake rm does that.
     """
+    from keepsake.cli import terminal
     from keepsake.repository import verify
 
     project = project_of(ctx, repository)
@@ -50,7 +44,7 @@ def fsck(ctx: click.Context, /, repository: str | None, *, quick: bool, repair: 
     opened = project.repository_at_hand()
     if not any(True for _ in opened.storage.list("metadata")):
         opened = require_repository(project)
-    with _progress(wanted=not as_json) as progress:
+    with terminal.progress("reading", wanted=not as_json) as progress:
         report = verify.check(opened, quick=quick, progress=progress)
     outcomes = [_outcome(finding, repair=repair) for finding in report.findings]
     if as_json:
@@ -59,26 +53,6 @@ def fsck(ctx: click.Context, /, repository: str | None, *, quick: bool, repair: 
         _print_findings(report, outcomes)
         _print_summary(report, outcomes, quick=quick)
     ctx.exit(_exit_code(report, outcomes))
-
-
-@contextmanager
-def _progress(*, wanted: bool) -> Iterator[Callable[[int], Progress] | None]:
-    if not wanted or not sys.stderr.isatty():
-        yield None
-        return
-    bars = []
-
-    def begin(total_bytes: int) -> Progress:
-        bar = click.progressbar(length=total_bytes, label="reading", file=sys.stderr, update_min_steps=UPDATE_BYTES)
-        bars.append(bar)
-        bar.__enter__()
-        return bar.update
-
-    try:
-        yield begin
-    finally:
-        for bar in bars:
-            bar.__exit__(None, None, None)
 
 
 # --- repairing --------------------------------------------------------------------------------------------------------

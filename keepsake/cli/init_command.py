@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from keepsake.cli.options import examples, global_options, options, yes_option
-from keepsake.exceptions import UnsavedFiles
+from keepsake.exceptions import NotConfirmed, UnsavedFiles
+
+if TYPE_CHECKING:
+    from keepsake.project import Project
 
 DEFAULT_REPOSITORY = "file://.keepsake"
 
@@ -19,6 +23,7 @@ DEFAULT_REPOSITORY = "file://.keepsake"
         "keepsake init",
         "keepsake init --yes                          # no questions",
         "keepsake init --repository file:///mnt/lab/runs",
+        "keepsake init --repository s3://acme-hotdog/runs",
     )
 )
 @options(
@@ -46,7 +51,7 @@ def init(ctx: click.Context, repository: str | None, force: bool, yes: bool) -> 
         repository = terminal.ask(f"Where should experiments live? [{DEFAULT_REPOSITORY}]", flag="--repository")
     repository = repository or DEFAULT_REPOSITORY
     # An address that nobody understands must fail here and not in the first training.
-    Project(repository=repository, directory=directory).repository_at_hand().check()
+    _check(Project(repository=repository, directory=directory), yes=yes)
     config = directory / CONFIG_FILE_NAMES[0]
     # JSON's quoted text is YAML's as well, whatever characters the address has.
     config.write_text(f"repository: {json.dumps(repository, ensure_ascii=False)}\n", encoding="utf-8")
@@ -56,6 +61,18 @@ def init(ctx: click.Context, repository: str | None, force: bool, yes: bool) -> 
         _append(directory / ".gitignore", ignored)
         terminal.print_lines(f"Added {ignored} to {shown_path(directory / '.gitignore')}.")
     terminal.print_lines('Next: call keepsake.init(path=".") at the start of your training, or add a callback to your trainer.')
+
+
+def _check(project: Project, *, yes: bool) -> None:
+    from keepsake.cli import terminal
+
+    repository = project.store_at_hand()
+    if repository.lacks_bucket():
+        if not yes and not terminal.confirm(f"There is no bucket for {repository.label}. Make it?", flag="-y/--yes"):
+            raise NotConfirmed("nothing was written: there is no bucket", hint="look for a slip in its name")
+        repository.create_bucket()
+        terminal.print_lines(f"Made the bucket for {repository.label}.")
+    repository.check()
 
 
 def _directory(ctx: click.Context) -> Path:

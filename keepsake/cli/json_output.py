@@ -87,6 +87,7 @@ def _status(record: ExperimentRecord) -> dict[str, Any]:
         "error": record.error,
         "ended": format_time(record.ended) if record.ended is not None else None,
         "duration_s": duration,
+        "uploaded": record.is_uploaded,
     }
 
 

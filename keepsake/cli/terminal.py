@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +15,7 @@ import click
 from keepsake.exceptions import NotConfirmed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from keepsake.display.tables import Style
 
@@ -71,6 +71,36 @@ def columns() -> int | None:
     """Return the width of the terminal; None for a pipe or a file, which have none."""
     return shutil.get_terminal_size().columns if is_terminal() else None
 
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def progress(label: str, *, wanted: bool = True) -> Iterator[Callable[[int], Callable[[int], None]] | None]:
+    """Show on a terminal how far something is.
+
+    Args:
+        label: What is being done.
+        wanted: False shows nothing.
+
+    Yields:
+        What is to be called with the number of bytes in all, and returns what is to be called with how many more are done; None where
+        nobody watches.
+    """
+    if not wanted or not sys.stderr.isatty():
+        yield None
+        return
+    with ExitStack() as bars:
+
+        def begin(total_bytes: int) -> Callable[[int], None]:
+            bar = click.progressbar(length=total_bytes, label=label, file=sys.stderr, update_min_steps=UPDATE_BYTES)
+            return bars.enter_context(bar).update
+
+        yield begin
+
+
+UPDATE_BYTES = 8 << 20
+"""How much is done between two updates of a progress bar."""
 
 # --- colours ----------------------------------------------------------------------------------------------------------
 

@@ -91,6 +91,8 @@ def checkpoint_details(record: ExperimentRecord, checkpoint: CheckpointRecord, v
 
 def _title(record: ExperimentRecord, view: View) -> str:
     status = view.style(_status(record, view), STATUS_STYLES[record.status.word])
+    if not record.is_uploaded:
+        status += f"  {text.NOT_UPLOADED}"
     return f"Experiment {view.style(record.id[: view.short], 'bold')}  {status}"
 
 

@@ -54,11 +54,12 @@ class ExperimentTable:
     # --- columns ----------------------------------------------------------------------------------------------------
 
     def _all_columns(self, running: bool) -> list[Column]:
-        statuses = [str(record.status.word) for record in self._records]
+        words = [record.status.word for record in self._records]
+        statuses = [text.status(record) for record in self._records]
         return [
             Column("EXPERIMENT", [record.id[: self._view.short] for record in self._records], styles=["bold"] * len(statuses)),
             Column("STARTED", [self._started(record) for record in self._records]),
-            Column("STATUS", statuses, styles=[STATUS_STYLES[word] for word in statuses]),
+            Column("STATUS", statuses, styles=[STATUS_STYLES[word] for word in words]),
             *(self._running_columns() if running else self._place_columns()),
             *self._param_columns(),
             *self._metric_columns(),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from keepsake.repository.records import ExperimentRecord
+
 MAX_CELL = 24
 """Longest cell of a table on a terminal; longer ones are cut in the middle."""
 
@@ -198,3 +200,13 @@ def plural(count: int, noun: str) -> str:
         ('1 experiment', '2,100 experiments')
     """
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+NOT_UPLOADED = "not uploaded"
+"""What is said of an experiment that the store does not have all of; while it runs that is as it should be."""
+
+
+def status(record: ExperimentRecord) -> str:
+    """Return an experiment's status in one cell, such as ``stopped, not uploaded``."""
+    word = record.status.word
+    return f"{word}, {NOT_UPLOADED}" if not record.is_uploaded and word != "running" else word

@@ -24,6 +24,7 @@ from keepsake.exceptions import DoesNotExist, KeepsakeError, ReadError, StorageE
 from keepsake.recording import exits
 from keepsake.recording.heartbeat import INTERVAL_S, HeartbeatThread
 from keepsake.recording.publisher import Publisher
+from keepsake.recording.uploader import EXIT_PATIENCE_S
 from keepsake.recording.worker import INTERRUPTIBLE_S, Worker
 from keepsake.repository import journal, layout
 from keepsake.repository.records import (
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from keepsake.capture.files import FileEntry
+    from keepsake.recording.uploader import Uploader
     from keepsake.repository.records import ArchiveInfo
     from keepsake.repository.repository import Repository
     from keepsake.repository.status import Outcome
@@ -111,6 +113,10 @@ PATIENCE_S = 1.0
 """How long the end may take before people are told what it waits for."""
 
 
+WORTH_ANNOUNCING_BYTES = 1_000_000
+"""How much is left to upload at the end where people are told what that waits for."""
+
+
 class Recorder:
     """Records one experiment into its repository, which is on disk.
 
@@ -119,12 +125,21 @@ class Recorder:
         record: The experiment's record; kept up to date here.
         directory: The project directory, which relative paths are relative to.
         quiet: Say nothing at the start and the end.
+        uploader: Who moves it from there to the store where it belongs, if the repository is an outbox.
 
     Raises:
         ValueError: The repository is not on disk.
     """
 
-    def __init__(self, repository: Repository, record: ExperimentRecord, directory: Path, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        record: ExperimentRecord,
+        directory: Path,
+        *,
+        quiet: bool = False,
+        uploader: Uploader | None = None,
+    ) -> None:
         if repository.local_root is None or not isinstance(repository.storage, DiskStorage):
             raise ValueError(f"experiments are recorded on disk, not in {repository.label}")
         self.record = record
@@ -132,6 +147,7 @@ class Recorder:
         self._root = repository.local_root
         self._directory = directory
         self._quiet = quiet
+        self._uploader = uploader
         self._pid = os.getpid()
         # Whoever needs several of these takes them in this order.
         self._alone = threading.RLock()
@@ -187,12 +203,16 @@ class Recorder:
             self._journal.close(remove=True)
             raise
         self._go_live(beats=beats)
+        if self._uploader is not None:
+            self._uploader.beats = beats
+            self._uploader.notify()
         if self.record.path is not None:
             self._worker.submit(partial(self._store_code, entries))
         if not self._quiet:
             count = sum(entry.kind != "directory" for entry in entries)
             code = f"code {count:,} file{'' if count == 1 else 's'}, " if self.record.path is not None else ""
-            messages.info(f"experiment {layout.short_id(self.record.id)} started ({code}saving to {self._repository.label})")
+            place = self._uploader.label if self._uploader is not None else self._repository.label
+            messages.info(f"experiment {layout.short_id(self.record.id)} started ({code}saving to {place})")
 
     def _go_live(self, *, beats: bool) -> None:
         self._live = True
@@ -209,6 +229,8 @@ class Recorder:
             # Deleted by somebody else: a further beat would be an orphan.
             return False
         self._repository.beat(self.record.id)
+        if self._uploader is not None:
+            self._uploader.beat()
         return True
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
@@ -245,6 +267,9 @@ class Recorder:
                     self._add_with_files(checkpoint, path, saved_as, move=move)
                 if not is_live:
                     self._settle()
+                    if self._uploader is not None:
+                        self._uploader.close()
+                        self._uploader.flush()
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("checkpoint()", err, "this checkpoint is not saved, earlier ones are intact")
         return checkpoint
@@ -282,6 +307,8 @@ class Recorder:
         with self._publishing, self._lock:
             if self._journal is not None:
                 return
+            if self._uploader is not None:
+                self._uploader.bring()
             if self._staging.directory.exists():
                 # Somebody has died since the repository was opened.
                 from keepsake.repository import recovery
@@ -477,6 +504,8 @@ class Recorder:
             del self._unpublished[: len(entries)]
             if self._journal is not None and segment is not None:
                 self._journal.drop_through(segment)
+        if self._uploader is not None:
+            self._uploader.notify()
         return True
 
     def _remove_files_of_deleted(self, entries: list[dict[str, Any]], record: ExperimentRecord) -> None:
@@ -526,6 +555,9 @@ class Recorder:
         """Wait until all that was accepted is stored, and tell whether it is; what could not be stored is tried once more."""
         if os.getpid() != self._pid:
             return False
+        return self._flush_locally() and (self._uploader is None or self._uploader.flush())
+
+    def _flush_locally(self) -> bool:
         unstored, self._unstored = self._unstored, []
         for id in unstored:
             self._worker.submit(partial(self._store_files, id))
@@ -545,7 +577,7 @@ class Recorder:
 
     def _settle(self) -> None:
         """Store all that was accepted and let go of the experiment; what cannot be stored stays in the journal."""
-        is_stored = self.flush()
+        is_stored = self._flush_locally()
         self._worker.close()
         self._publisher.close()
         with self._lock:
@@ -584,6 +616,7 @@ class Recorder:
                     self._accept(journal.ended(ended, outcome, error))
                 self._wait_for_files()
             self._settle()
+            self._upload_rest()
         except KeyboardInterrupt:
             # Only the files take long; the outcome is shown at once.
             self._publish()
@@ -595,8 +628,36 @@ class Recorder:
                 with suppress(StorageError):
                     # The outcome outweighs a heartbeat that stays.
                     self._repository.end_beat(self.record.id)
+                if self._uploader is not None:
+                    self._uploader.end_beat()
         if not self._quiet and not self._over:
             messages.info(self._closing_line(outcome))
+
+    def _upload_rest(self) -> None:
+        """Move what is left to the store, for as long as that can be reached."""
+        if self._uploader is None or self._over:
+            return
+        # A further beat would look for a record that is about to leave the outbox.
+        self._stop_beating()
+        self._uploader.close()
+        waiting = self._uploader.waiting()
+        if waiting.size_bytes > WORTH_ANNOUNCING_BYTES and not self._quiet:
+            left = size_text(waiting.size_bytes)
+            messages.info(f"uploading {left} to {self._uploader.label}; Ctrl-C leaves that to keepsake sync")
+        try:
+            self._uploader.flush(patience_s=EXIT_PATIENCE_S)
+        finally:
+            self._say_what_is_not_uploaded(self._uploader)
+
+    def _say_what_is_not_uploaded(self, uploader: Uploader) -> None:
+        if not uploader.is_done:
+            messages.warning(
+                f"experiment {layout.short_id(self.record.id)} is not uploaded to {uploader.label} yet; run: keepsake sync"
+            )
+
+    def _stop_beating(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
     def _wait_for_files(self) -> None:
         if self._worker.drain(PATIENCE_S) or self._quiet:
@@ -623,8 +684,7 @@ class Recorder:
     def _retire(self) -> None:
         self._live = False
         _recorders.pop(_place(self._repository, self.record.id), None)
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
+        self._stop_beating()
         exits.unregister(self)
 
     def reopen(self) -> None:
@@ -657,6 +717,8 @@ class Recorder:
             self._worker.cancel()
             self._worker.close()
             self._publisher.close()
+            if self._uploader is not None:
+                self._uploader.close()
             self._retire()
             with self._lock:
                 if self._journal is not None:

@@ -152,7 +152,8 @@ class CheckpointRecord:
 class ExperimentRecord:
     """What is recorded of an experiment and its checkpoints; the meaning of each key stands in ``docs/format.md``.
 
-    ``heartbeat`` is not part of the JSON: whoever loads the record puts there what the repository knew at that moment.
+    ``heartbeat`` and ``is_uploaded`` are not part of the JSON: whoever loads the record puts there what was known at that moment: the last
+    sign of life, and whether the store that it was recorded for has all of it.
     """
 
     id: str
@@ -179,6 +180,7 @@ class ExperimentRecord:
     archive_pending: bool = False
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     heartbeat: Heartbeat | None = field(default=None, repr=False, compare=False)
+    is_uploaded: bool = field(default=True, repr=False, compare=False)
 
     # --- what follows from the record -------------------------------------------------------------------------------
 

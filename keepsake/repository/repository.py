@@ -6,7 +6,8 @@ import itertools
 import json
 import shlex
 import tempfile
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -33,18 +34,22 @@ from keepsake.repository.records import (
     utc_now,
 )
 from keepsake.repository.status import Heartbeat
-from keepsake.storage import DiskStorage, from_url
+from keepsake.storage import DiskStorage, MemoryStorage, OverlayStorage, from_url
+from keepsake.storage.base import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping, Sequence
 
     from keepsake.capture.files import FileEntry
     from keepsake.repository.archive import ArchivedFile
-    from keepsake.storage import Storage
+    from keepsake.storage import ObjectInfo, Storage
     from keepsake.storage.locks import ProcessLock
 
 FORMAT_VERSION = 1
 """The format that this keepsake reads and writes: the original's, with additions that the original ignores."""
+
+FETCHERS = 32
+"""How many records are fetched from a store at once. More make nothing faster: the time of this process is the limit then."""
 
 LOCK_PATIENCE_S = 30.0
 """How long to wait for somebody who is rewriting a record, which takes milliseconds unless the disk is in trouble."""
@@ -94,9 +99,24 @@ class Repository:
         return cls(from_url(url), label=label)
 
     @property
+    def local(self) -> Repository | None:
+        """The part of it that this machine writes journals for: itself on disk, else the outbox in front of a store, if there is one."""
+        if isinstance(self.storage, DiskStorage):
+            return self
+        if isinstance(self.storage, OverlayStorage) and isinstance(self.storage.front, DiskStorage):
+            return Repository(self.storage.front, label=self.label)
+        return None
+
+    @property
     def local_root(self) -> Path | None:
-        """The directory of a repository on disk; None for any other."""
-        return self.storage.root if isinstance(self.storage, DiskStorage) else None
+        """The directory of that part."""
+        local = self.local
+        return local.storage.root if local is not None and isinstance(local.storage, DiskStorage) else None
+
+    @property
+    def _authority(self) -> Storage:
+        """The store that says of which format the repository is."""
+        return self.storage.back if isinstance(self.storage, OverlayStorage) else self.storage
 
     # --- format -----------------------------------------------------------------------------------------------------
 
@@ -122,7 +142,7 @@ class Repository:
         if self._checked:
             return
         try:
-            content = self.storage.read(layout.SPEC_KEY)
+            content = self._authority.read(layout.SPEC_KEY)
         except ObjectNotFound:
             return
         version = self._parse_spec(content)
@@ -136,11 +156,12 @@ class Repository:
         self._checked = True
 
     def _recover(self) -> None:
-        if self.local_root is not None and not self._recovered:
+        local = self.local
+        if local is not None and not self._recovered:
             self._recovered = True
             from keepsake.repository import recovery
 
-            recovery.recover(self)
+            recovery.recover(local)
 
     def _parse_spec(self, content: bytes) -> int:
         try:
@@ -156,15 +177,26 @@ class Repository:
             )
         return version
 
+    def lacks_bucket(self) -> bool:
+        """Tell whether the bucket that it is to lie in has to be made first, as `create_bucket` does."""
+        store = self._authority
+        return isinstance(store, Bucket) and not store.exists()
+
+    def create_bucket(self) -> None:
+        """Make the bucket; only people who were asked do that, for a mistake in its name must not make another one."""
+        store = self._authority
+        if isinstance(store, Bucket):
+            store.create()
+
     def exists(self) -> bool:
         """Tell whether a repository has been made here."""
-        return any(True for _ in self.storage.list(layout.SPEC_KEY))
+        return any(True for _ in self._authority.list(layout.SPEC_KEY))
 
     def prepare(self) -> None:
         """Make the repository ready for writing: check its format, and say which one it is where it is new."""
         self.check()
         if not self._checked:
-            self.storage.write(layout.SPEC_KEY, json.dumps({"version": FORMAT_VERSION}, separators=(",", ":")).encode())
+            self._authority.write(layout.SPEC_KEY, json.dumps({"version": FORMAT_VERSION}, separators=(",", ":")).encode())
             self._checked = True
 
     # --- experiments ------------------------------------------------------------------------------------------------
@@ -183,14 +215,62 @@ class Repository:
         return sorted(records, key=lambda record: (record.created, record.id))
 
     def _readable_records(self) -> Iterator[ExperimentRecord]:
-        live = {place.experiment_id for place in journals(self.local_root)} if self.local_root is not None else set()
-        for experiment_id in self.experiment_ids():
+        # The entries first: they are dropped when the record holds them.
+        places = journals(self.local_root) if self.local_root is not None else []
+        entries = {place.experiment_id: place.entries() for place in places}
+        waiting = set(self._waiting(layout.RECORDS_PREFIX))
+        for key, content in self._record_contents():
             try:
-                yield self._read_record(experiment_id) if experiment_id in live else self._stored_record(experiment_id)
-            except ObjectNotFound:
-                continue
+                record = ExperimentRecord.from_bytes(content, key=key)
             except CorruptedRecord as err:
                 messages.warning(f"{err.message}; it is left out")
+                continue
+            replay(record, entries.get(record.id, ()))
+            record.is_uploaded = key not in waiting
+            yield record
+
+    def _record_contents(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the records as they are written, by key; those that are deleted meanwhile are left out."""
+        infos = [info for info in self.storage.list(layout.RECORDS_PREFIX) if layout.id_of_json_key(info.key) is not None]
+        if self._authority_is_near:
+            for info in infos:
+                with suppress(ObjectNotFound):
+                    yield info.key, self.storage.read(info.key)
+            return
+        from keepsake.repository.cache import RecordCache
+
+        cache = RecordCache(self.storage.url)
+        known = cache.known(infos)
+        fetched = dict(self._fetched([info for info in infos if info.key not in known]))
+        if fetched or len(known) < len(infos):
+            cache.keep(fetched, [info.key for info in infos])
+        for info in infos:
+            if info.key in known:
+                yield info.key, known[info.key]
+            elif info.key in fetched:
+                yield info.key, fetched[info.key][1]
+
+    def _waiting(self, prefix: str) -> Iterator[str]:
+        """Yield what still lies in the outbox in front of the store, if there is one."""
+        if isinstance(self.storage, OverlayStorage):
+            yield from (info.key for info in self.storage.front.list(prefix))
+
+    @property
+    def _authority_is_near(self) -> bool:
+        return isinstance(self._authority, DiskStorage | MemoryStorage)
+
+    def _fetched(self, infos: Sequence[ObjectInfo]) -> Iterator[tuple[str, tuple[str, bytes]]]:
+        """Yield etags and contents by key, fetched many at a time: most of the time goes by on the way."""
+
+        def fetch(info: ObjectInfo) -> tuple[str, tuple[str, bytes]] | None:
+            try:
+                return info.key, (info.etag, self.storage.read(info.key))
+            except ObjectNotFound:
+                return None
+
+        if infos:
+            with ThreadPoolExecutor(min(FETCHERS, len(infos)), "keepsake-fetch") as pool:
+                yield from (found for found in pool.map(fetch, infos) if found is not None)
 
     def experiment_ids(self) -> list[str]:
         """Return the whole IDs of all experiments, in no order that means something."""
@@ -221,6 +301,7 @@ class Repository:
             record = self._read_record(experiment_id)
         if record.outcome is None:
             record.heartbeat = self.heartbeat(experiment_id)
+        record.is_uploaded = not any(self._waiting(layout.record_key(experiment_id)))
         return record
 
     def load_stored(self, experiment_id: str) -> ExperimentRecord:
@@ -450,7 +531,13 @@ class Repository:
             return archive.open_file(self._stored_archive(key), path, where=self._where(key))
 
     def extract_archive(
-        self, key: str, target: Path, *, only: str | None = None, announced: ArchiveInfo | None = None
+        self,
+        key: str,
+        target: Path,
+        *,
+        only: str | None = None,
+        announced: ArchiveInfo | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> list[str]:
         """Extract an archive, or one file or directory of it, and return the names of what was written.
 
@@ -459,6 +546,7 @@ class Repository:
             target: An existing directory.
             only: The one file or directory wanted.
             announced: What the record says of the archive, which must be so.
+            on_progress: Called with how many bytes of files have been written since the last call, by any thread.
 
         Raises:
             DoesNotExist: ``only`` is not in the archive.
@@ -467,7 +555,14 @@ class Repository:
         from keepsake.repository import archive
 
         with self._hint():
-            return archive.extract(self._stored_archive(key), target, only=only, where=self._where(key), announced=announced)
+            return archive.extract(
+                self._stored_archive(key),
+                target,
+                only=only,
+                where=self._where(key),
+                announced=announced,
+                on_progress=on_progress,
+            )
 
     @contextmanager
     def _hint(self) -> Iterator[None]:
@@ -505,6 +600,11 @@ class _StoredArchive:
     repository: Repository
     key: str
     size_bytes: int
+
+    @property
+    def is_far(self) -> bool:
+        """Whether most of the time goes by on the way to it."""
+        return not self.repository._authority_is_near
 
     def open(self) -> BinaryIO:
         """Return a stream over all of it."""

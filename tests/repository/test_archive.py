@@ -69,6 +69,8 @@ class Held:
 
     content: bytes
 
+    is_far = False
+
     @property
     def size_bytes(self) -> int:
         return len(self.content)
@@ -184,6 +186,8 @@ class OnDisk:
     """An archive in a file."""
 
     path: Path
+
+    is_far = False
 
     @property
     def size_bytes(self) -> int:

@@ -43,6 +43,8 @@ class Ranges:
         self.calls: list[tuple[int, int]] = []
         self.opened = 0
 
+    is_far = False
+
     @property
     def size_bytes(self) -> int:
         return len(self.content)

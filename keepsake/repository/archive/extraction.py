@@ -16,7 +16,7 @@ from keepsake.repository.archive.names import parents
 from keepsake.repository.archive.threads import run_together, threads_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from io import BufferedWriter
     from pathlib import Path
 
@@ -62,8 +62,15 @@ class Extraction:
                     self._made.append(path)
             self.finish(entry)
 
-    def write_all(self, archive: IndexedArchive, entries: Sequence[ArchivedFile]) -> None:
+    def write_all(
+        self, archive: IndexedArchive, entries: Sequence[ArchivedFile], on_progress: Callable[[int], None] | None = None
+    ) -> None:
         """Write entries of an archive with an index, in several threads, and check each file's digest.
+
+        Args:
+            archive: What they are entries of.
+            entries: Which.
+            on_progress: Called with how many bytes have been written since the last call, by any thread.
 
         Raises:
             ReadError: A file is not what the index says.
@@ -73,8 +80,9 @@ class Extraction:
             if entry.kind != "file" or not entry.size_bytes:
                 self.write(entry, ())
         files = [entry for entry in entries if entry.kind == "file" and entry.size_bytes]
-        job = _Job(self, archive, files)
-        run_together(job.work, job.give_up, threads=threads_for(sum(entry.size_bytes for entry in files)))
+        job = _Job(self, archive, files, on_progress or (lambda size_bytes: None))
+        size_bytes = sum(entry.size_bytes for entry in files)
+        run_together(job.work, job.give_up, threads=threads_for(size_bytes, is_far=archive.is_far))
 
     def create(self, entry: ArchivedFile) -> BufferedWriter:
         """Make a file that is not there yet, with its directories."""
@@ -143,9 +151,13 @@ class _Job:
         extraction: Where to.
         archive: What of.
         files: The files, none of them empty.
+        on_progress: Called with how many bytes have been written since the last call.
     """
 
-    def __init__(self, extraction: Extraction, archive: IndexedArchive, files: Sequence[ArchivedFile]) -> None:
+    def __init__(
+        self, extraction: Extraction, archive: IndexedArchive, files: Sequence[ArchivedFile], on_progress: Callable[[int], None]
+    ) -> None:
+        self._on_progress = on_progress
         self._extraction = extraction
         self._archive = archive
         self._wanted: dict[int, list[tuple[ArchivedFile, Part]]] = {}
@@ -177,6 +189,7 @@ class _Job:
             # After the writing of all: whoever waits for his turn here has nothing else to do.
             for entry, part, pieces in written:
                 self._digest(entry, part, pieces)
+                self._on_progress(part.last - part.first)
 
     def _next(self) -> tuple[int, int] | None:
         with self._turn:

@@ -195,6 +195,11 @@ class Ranges(Protocol):
         """Its length."""
         ...
 
+    @property
+    def is_far(self) -> bool:
+        """Whether most of the time goes by on the way to it."""
+        ...
+
     def read_range(self, start: int, length: int) -> bytes:
         """Return a part, less only where it ends before."""
         ...

@@ -71,6 +71,11 @@ class IndexedArchive:
         if any(count > MAX_MEMBER_BYTES for count in (*self._index.member_bytes, *self._index.content_bytes)):
             raise ReadError(f"{self._where} is damaged: a member of more than {MAX_MEMBER_BYTES:,} bytes")
 
+    @property
+    def is_far(self) -> bool:
+        """Whether most of the time goes by on the way to it."""
+        return self._source.is_far
+
     def entries(self) -> list[ArchivedFile]:
         """Return what the archive holds, in the order of the paths."""
         return [

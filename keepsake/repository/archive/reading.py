@@ -17,7 +17,7 @@ from keepsake.repository.archive.stream import StreamReader
 from keepsake.repository.records import ArchiveInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from _typeshed import WriteableBuffer
@@ -108,7 +108,13 @@ def _copied(entry: ArchivedFile, content: Iterable[bytes | memoryview]) -> Binar
 
 
 def extract(
-    source: Source, target: Path, *, only: str | None = None, where: str = "", announced: ArchiveInfo | None = None
+    source: Source,
+    target: Path,
+    *,
+    only: str | None = None,
+    where: str = "",
+    announced: ArchiveInfo | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> list[str]:
     """Write an archive's files below a directory, or one file or directory of them; return their names.
 
@@ -120,6 +126,7 @@ def extract(
         only: The one file or directory that is wanted, by whole segments.
         where: What to call the archive in errors.
         announced: What the record says of the archive, which must be so.
+        on_progress: Called with how many bytes of files have been written since the last call, by any thread.
 
     Raises:
         DoesNotExist: ``only`` is not in the archive.
@@ -135,7 +142,7 @@ def extract(
         if only is not None and not chosen:
             raise _no_such_file(only, [entry.path for entry in entries], where)
         with Extraction(target) as extraction:
-            extraction.write_all(indexed, chosen)
+            extraction.write_all(indexed, chosen, on_progress)
         return [entry.path for entry in chosen]
     return _extract_stream(source, target, only, where, announced)
 

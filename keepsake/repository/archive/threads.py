@@ -21,10 +21,15 @@ BYTES_A_THREAD = 2 << 20
 """Less is done before a thread has started."""
 
 
-def threads_for(size_bytes: int) -> int:
-    """Return how many threads are worth their start for so much data, on the processors that this process may use."""
+def threads_for(size_bytes: int, *, is_far: bool = False) -> int:
+    """Return how many threads are worth their start for so much data, on the processors that this process may use.
+
+    Args:
+        size_bytes: How much data.
+        is_far: Whether they will mostly wait for what comes from elsewhere, which needs no processor.
+    """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MAX_THREADS, cpus, size_bytes // BYTES_A_THREAD))
+    return max(1, min(MAX_THREADS, MAX_THREADS if is_far else cpus, size_bytes // BYTES_A_THREAD))
 
 
 def run_together(work: Callable[[], None], give_up: Callable[[], None], *, threads: int) -> None:

@@ -1,0 +1,27 @@
+"""``keepsake pull``: copy experiments of another repository to this project."""
+
+from __future__ import annotations
+
+import click
+
+from keepsake.cli.copy_command import copy_experiments
+from keepsake.cli.options import common_options, examples, project_of
+
+
+@click.command(
+    epilog=examples(
+        "keepsake pull s3://acme-hotdog/runs",
+        "keepsake pull gs://acme-hotdog 4591273",
+        "keepsake pull s3://acme-hotdog -R file:///data/runs",
+    )
+)
+@click.argument("url", metavar="URL")
+@click.argument("ids", nargs=-1, metavar="[ID...]")
+@common_options
+@click.pass_context
+def pull(ctx: click.Context, /, url: str, ids: tuple[str, ...], repository: str | None) -> None:
+    """Copy experiments of another repository to this project: those that are named, else all.
+
+    What is there already is left out: a pull that broke off can be run again.
+    """
+    copy_experiments(project_of(ctx, url), project_of(ctx, repository), ids)

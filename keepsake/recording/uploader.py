@@ -1,0 +1,365 @@
+"""Moves what an outbox holds to the store where it belongs, as often and as long as it takes.
+
+An archive goes first, then the record that announces it, then the archive is removed here: a reader of the store never finds a record
+of nothing, and whatever moment the process dies at, the next one goes on from there. Metrics need not wait for files: until an archive
+has arrived, the record in the store says that it is on its way.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import random
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from keepsake import messages
+from keepsake.exceptions import AccessDenied, DoesNotExist, KeepsakeError, StorageError, StorageUnavailable
+from keepsake.recording.outbox import Uploaded
+from keepsake.repository import layout
+from keepsake.repository.journal import JournalDirectory
+from keepsake.storage.disk import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from keepsake.recording.outbox import Outbox, Waiting
+    from keepsake.repository.records import CheckpointRecord, ExperimentRecord
+    from keepsake.repository.repository import Repository
+
+MIN_INTERVAL_S = 2.0
+"""Shortest time between two uploads of one experiment's record."""
+
+PAUSE_FACTOR = 4
+"""The pause after an upload in terms of its own duration, so that a slow line is not kept busy by records alone."""
+
+FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
+"""The pause after the first failure, doubled with each further one, and the longest."""
+
+EXIT_PATIENCE_S = 60.0
+"""How long the end of a process tries to reach a store that cannot be reached, before it leaves the rest to ``keepsake sync``."""
+
+
+# --- one experiment -------------------------------------------------------------------------------------------------
+
+
+class ExperimentUpload:
+    """Moves one experiment.
+
+    Args:
+        outbox: Where from.
+        target: Where to.
+        experiment_id: The experiment.
+        on_progress: Called with how many bytes have arrived, after each archive.
+    """
+
+    def __init__(
+        self, outbox: Outbox, target: Repository, experiment_id: str, *, on_progress: Callable[[int], None] | None = None
+    ) -> None:
+        self._outbox = outbox
+        self._target = target
+        self._id = experiment_id
+        self._on_progress = on_progress
+        self._place = JournalDirectory(outbox.directory, experiment_id)
+
+    def run(self) -> bool:
+        """Move all that is there now; tell whether the store has all of it. False if another process is at it.
+
+        Raises:
+            StorageError: The store cannot take it now.
+            RepositoryError: The repository there is of a format that we must not write.
+        """
+        self._place.path.parent.mkdir(exist_ok=True)
+        if not self._place.upload_lock.acquire():
+            return False
+        try:
+            return self._run()
+        except DoesNotExist:
+            # Deleted here, or there, meanwhile.
+            return True
+        finally:
+            self._place.upload_lock.release()
+
+    def _run(self) -> bool:
+        self._target.prepare()
+        is_over = not self._place.path.exists()
+        record = self._outbox.repository.load(self._id)
+        waiting = self._waiting_archives(record)
+        self._publish(record, waiting)
+        while waiting:
+            key = next(iter(waiting))
+            self._upload(key, waiting.pop(key))
+            self._publish(record, waiting)
+            self._outbox.storage.delete([key])
+            record = self._outbox.repository.load(self._id)
+            # Those that were stored here meanwhile come last.
+            waiting |= {found: size for found, size in self._waiting_archives(record).items() if found not in waiting}
+        if is_over:
+            self._outbox.forget(self._id)
+        return is_over or not any(owner.archive_pending for owner in _owners(record))
+
+    def _waiting_archives(self, record: ExperimentRecord) -> dict[str, int]:
+        """Return the archives that lie here, with their sizes, oldest first."""
+        announced = [_key_of(owner, record) for owner in _owners(record) if owner.archive is not None]
+        prefixes = (layout.EXPERIMENT_ARCHIVES_PREFIX, layout.CHECKPOINT_ARCHIVES_PREFIX)
+        here = {info.key: info.size_bytes for prefix in prefixes for info in self._outbox.storage.list(prefix)}
+        return {key: here[key] for key in announced if key in here}
+
+    def _upload(self, key: str, size_bytes: int) -> None:
+        # Whole objects only ever appear in a store. One of the same name is the same: its name was drawn for it alone.
+        there = next((info for info in self._target.storage.list(key) if info.key == key), None)
+        if there is None or there.size_bytes != size_bytes:
+            self._target.storage.write(key, self._outbox.directory / key)
+        if self._on_progress is not None:
+            self._on_progress(size_bytes)
+
+    def _publish(self, record: ExperimentRecord, waiting: dict[str, int]) -> None:
+        """Write the record there, if it would say something new, without announcing what has not arrived."""
+        known = self._outbox.uploaded(self._id)
+        self._take_over_deletions(record, known)
+        published = _without(record, waiting)
+        content = published.to_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest == known.digest:
+            return
+        self._target.storage.write(layout.record_key(self._id), content)
+        etag = self._target.record_etag(self._id)
+        self._outbox.remember(self._id, Uploaded(digest, etag, len(record.checkpoints)))
+
+    def _take_over_deletions(self, record: ExperimentRecord, known: Uploaded) -> None:
+        """Leave out what somebody has deleted in the store since we wrote there.
+
+        Raises:
+            DoesNotExist: The whole experiment.
+        """
+        if known.etag is None:
+            return
+        etag = self._target.record_etag(self._id)
+        if etag == known.etag:
+            return
+        if etag is None:
+            self._outbox.forget(self._id)
+            raise DoesNotExist(f"experiment {layout.short_id(self._id)} was deleted in {self._target.label} meanwhile")
+        left = {checkpoint.id for checkpoint in self._target.load_stored(self._id).checkpoints}
+        deleted = {checkpoint.id for checkpoint in record.checkpoints[: known.checkpoints]} - left
+        if deleted:
+            for one in (record, self._outbox.repository.update(self._id, lambda own: _drop(own, deleted))):
+                _drop(one, deleted)
+            self._outbox.storage.delete([layout.checkpoint_archive_key(id) for id in deleted])
+
+
+def _owners(record: ExperimentRecord) -> Iterator[ExperimentRecord | CheckpointRecord]:
+    yield record
+    yield from record.checkpoints
+
+
+def _key_of(owner: ExperimentRecord | CheckpointRecord, record: ExperimentRecord) -> str:
+    return layout.experiment_archive_key(owner.id) if owner is record else layout.checkpoint_archive_key(owner.id)
+
+
+def _without(record: ExperimentRecord, waiting: dict[str, int]) -> ExperimentRecord:
+    """Return a record that says of some archives that they are on their way."""
+    published = copy.copy(record)
+    published.checkpoints = [
+        replace(one, archive=None, archive_pending=True) if layout.checkpoint_archive_key(one.id) in waiting else one
+        for one in record.checkpoints
+    ]
+    if layout.experiment_archive_key(record.id) in waiting:
+        published.archive, published.archive_pending = None, True
+    return published
+
+
+def _drop(record: ExperimentRecord, checkpoint_ids: set[str]) -> None:
+    record.checkpoints = [checkpoint for checkpoint in record.checkpoints if checkpoint.id not in checkpoint_ids]
+
+
+# --- in the background ----------------------------------------------------------------------------------------------
+
+
+class Uploader:
+    """Moves one experiment in the background while it is recorded, and what is left of it at the end.
+
+    Failures are said once, and tried again with growing pauses. A daemon thread; forked children have none.
+
+    Args:
+        outbox: Where from.
+        target: Where to.
+        experiment_id: The experiment.
+
+    Attributes:
+        label: How the user wrote the address of the target.
+        is_done: Whether the store had all of it after the last attempt.
+        beats: Whether the experiment has a sign of life, the first of which is to be there before its record.
+    """
+
+    def __init__(self, outbox: Outbox, target: Repository, experiment_id: str) -> None:
+        self.label = target.label
+        self._outbox = outbox
+        self._target = target
+        self._id = experiment_id
+        self._upload = ExperimentUpload(outbox, target, experiment_id)
+        self._changed = threading.Event()
+        self._closed = threading.Event()
+        self._starting = threading.RLock()
+        self._trying = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._failures = 0
+        self.is_done = False
+        self.beats = False
+
+    def bring(self) -> None:
+        """Take the experiment into the outbox, if only the store has it.
+
+        Raises:
+            StorageError: The store cannot be read.
+            DoesNotExist: The experiment was deleted.
+        """
+        if not self._outbox.holds(self._id):
+            etag = self._target.record_etag(self._id)
+            self._outbox.bring(self._target.load_stored(self._id), etag)
+
+    # --- the sign of life -------------------------------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """Say in the store that the experiment's process is alive, if the store can be reached."""
+        with suppress(StorageError):
+            self._target.beat(self._id)
+
+    def end_beat(self) -> None:
+        """Remove the sign of life, if the store can be reached."""
+        with suppress(StorageError):
+            self._target.end_beat(self._id)
+
+    # --- in the background ------------------------------------------------------------------------------------------
+
+    def notify(self) -> None:
+        """Say that there is something to upload."""
+        with self._starting:
+            if self._thread is None:
+                # Each thread has an event of its own: one that was closed must not go on for the next.
+                self._closed = threading.Event()
+                self._thread = threading.Thread(target=self._run, args=(self._closed,), name="keepsake-uploader", daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    # The interpreter is about to end, and the thread that ends it does what is left.
+                    self._thread = None
+        self._changed.set()
+
+    def close(self) -> None:
+        """End the thread, and wait for an upload in flight; a further change starts a new one."""
+        with self._starting:
+            thread, self._thread = self._thread, None
+            self._closed.set()
+            self._changed.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self, closed: threading.Event) -> None:
+        while True:
+            self._changed.wait()
+            if closed.is_set():
+                # What has changed since is for the next thread.
+                return
+            self._changed.clear()
+            start = time.monotonic()
+            error = self._try()
+            if error is None:
+                closed.wait(max(MIN_INTERVAL_S, PAUSE_FACTOR * (time.monotonic() - start)))
+            else:
+                pause_s = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(self._failures - 1, 10))
+                # Many trainings that lost the same store must not all come back at the same moment.
+                closed.wait(pause_s * random.uniform(0.5, 1.0))
+                self._changed.set()
+
+    # --- at the end -------------------------------------------------------------------------------------------------
+
+    def flush(self, *, patience_s: float = 0.0) -> bool:
+        """Upload all that is there, and tell whether the store has it.
+
+        Args:
+            patience_s: How long to go on trying where the store cannot be reached, in seconds.
+        """
+        end = time.monotonic() + patience_s
+        while (error := self._try()) is not None:
+            left_s = end - time.monotonic()
+            if left_s <= 0 or not isinstance(error, StorageUnavailable):
+                return False
+            time.sleep(min(FIRST_RETRY_S, left_s))
+        return self.is_done
+
+    def _try(self) -> Exception | None:
+        """Try once, and return what went wrong."""
+        with self._trying:
+            try:
+                if self.beats:
+                    self._target.beat(self._id)
+                    self.beats = False
+                self.is_done = self._upload.run()
+            except Exception as err:  # noqa: BLE001 - after init() nothing of ours may stop a training
+                self._failures += 1
+                self._report(err)
+                return err
+            if self._failures:
+                self._failures = 0
+                messages.info(f"{self.label} is being uploaded to again")
+            return None
+
+    def _report(self, err: Exception) -> None:
+        messages.debug_exception(err)
+        if self._failures > 1:
+            return
+        why = err.message if isinstance(err, KeepsakeError) else f"{type(err).__name__}: {err}"
+        then = "renew the credentials, then run" if isinstance(err, AccessDenied) else "will retry, or run"
+        left = self._outbox.waiting()
+        what = f"{left.checkpoints} checkpoint{'' if left.checkpoints == 1 else 's'}, {size_text(left.size_bytes)}"
+        messages.warning(f"{why}; saved to {self._outbox.directory} ({what}); {then}: keepsake sync")
+
+    def waiting(self) -> Waiting:
+        """Return how much the outbox holds."""
+        return self._outbox.waiting()
+
+
+# --- by hand --------------------------------------------------------------------------------------------------------
+
+
+class Sync:
+    """Moves all that an outbox holds, for ``keepsake sync``.
+
+    Args:
+        outbox: Where from.
+        target: Where to.
+
+    Attributes:
+        label: The address of the target, for people.
+    """
+
+    def __init__(self, outbox: Outbox, target: Repository) -> None:
+        self.label = target.label
+        self._outbox = outbox
+        self._target = target
+
+    def waiting(self) -> Waiting:
+        """Return how much the outbox holds."""
+        return self._outbox.waiting()
+
+    def run(self, on_progress: Callable[[int], None] | None = None) -> list[str]:
+        """Move all of it, and return the experiments that are still being recorded, of which more will come.
+
+        Args:
+            on_progress: Called with how many bytes have arrived, after each archive.
+
+        Raises:
+            StorageError: The store cannot take it now; what has arrived has left the outbox.
+            RepositoryError: The repository there is of a format that we must not write.
+        """
+        # What dead processes have not stored in the outbox comes first.
+        self._outbox.repository.check()
+        return [
+            id
+            for id in self._outbox.experiment_ids()
+            if not ExperimentUpload(self._outbox, self._target, id, on_progress=on_progress).run() or self._outbox.holds(id)
+        ]
