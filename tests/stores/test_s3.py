@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import boto3
 import botocore.exceptions
 import pytest
 
@@ -33,20 +34,20 @@ from tests.stores.conftest import BUCKET
 class RawS3:
     """The objects of the server, below a prefix."""
 
-    def __init__(self, client: Any, root: str = "") -> None:
-        self._client, self._root = client, root
+    def __init__(self, client: Any, root: str = "", bucket: str = BUCKET) -> None:
+        self._client, self._root, self._bucket = client, root, bucket
 
     def get(self, key: str) -> bytes | None:
         try:
-            return bytes(self._client.get_object(Bucket=BUCKET, Key=self._root + key)["Body"].read())
+            return bytes(self._client.get_object(Bucket=self._bucket, Key=self._root + key)["Body"].read())
         except self._client.exceptions.NoSuchKey:
             return None
 
     def set(self, key: str, content: bytes) -> None:
-        self._client.put_object(Bucket=BUCKET, Key=self._root + key, Body=content)
+        self._client.put_object(Bucket=self._bucket, Key=self._root + key, Body=content)
 
     def keys(self) -> list[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=self._root)
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._root)
         return sorted(item["Key"].removeprefix(self._root) for page in pages for item in page.get("Contents", ()))
 
 
@@ -106,6 +107,32 @@ class TestS3Faults(StorageTests):
     @pytest.fixture
     def raw(self, server: MotoServer) -> RawS3:
         return RawS3(server.client)
+
+
+REAL_URL = os.environ.get("KEEPSAKE_TEST_S3_URL", "")
+
+
+class TestS3Real(StorageTests):
+    """The suite on a real bucket, where ``KEEPSAKE_TEST_S3_URL`` names one: moto forgives what others refuse."""
+
+    __test__ = bool(REAL_URL)
+    rig = "s3-real"
+
+    @pytest.fixture
+    def storage(self) -> Iterator[S3Storage]:
+        location = f"{REAL_URL.removeprefix('s3://').rstrip('/')}/keepsake-test-{os.urandom(6).hex()}"
+        storage = S3Storage(location)
+        yield storage
+        storage.delete([info.key for info in storage.list()])
+
+    @pytest.fixture
+    def raw(self, storage: S3Storage) -> RawS3:
+        return RawS3(boto3.client("s3"), f"{storage.prefix}/", storage.bucket)
+
+    @pytest.mark.parametrize("key", ["with space", "per%20cent", "üñí/模型", "#hash?query", LONGEST_KEY[:900]])
+    @overrides_suite("the limit of 1,024 bytes is that of the prefix and the key together")
+    def test_odd_keys_are_keys(self, storage: S3Storage, raw: Raw, key: str) -> None:
+        super().test_odd_keys_are_keys(storage, raw, key)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
