@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
     from keepsake.repository.repository import Repository
 
+DELETED_ETAG = "deleted"
+"""What is remembered of a record that was gone as soon as it had been written; no store gives it to any."""
+
 MIN_INTERVAL_S = 2.0
 """Shortest time between two uploads of one experiment's record."""
 
@@ -126,7 +129,8 @@ class ExperimentUpload:
         if digest == known.digest:
             return
         self._target.storage.write(layout.record_key(self._id), content)
-        etag = self._target.record_etag(self._id)
+        # It was there: where it is not any more, somebody has deleted it already, which the next look tells.
+        etag = self._target.record_etag(self._id) or DELETED_ETAG
         self._outbox.remember(self._id, Uploaded(digest, etag, len(record.checkpoints)))
 
     def _take_over_deletions(self, record: ExperimentRecord, known: Uploaded) -> None:
@@ -141,6 +145,8 @@ class ExperimentUpload:
         if etag == known.etag:
             return
         if etag is None:
+            # With what we have uploaded since.
+            self._target.delete_experiment(record)
             self._outbox.forget(self._id)
             raise DoesNotExist(f"experiment {layout.short_id(self._id)} was deleted in {self._target.label} meanwhile")
         left = {checkpoint.id for checkpoint in self._target.load_stored(self._id).checkpoints}

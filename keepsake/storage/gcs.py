@@ -162,14 +162,19 @@ class GCSStorage:
             with suppress(ObjectNotFound), self._errors(WriteError, "delete", key):
                 self._call("DELETE", self._object(names[key]))
 
-        if len(names) == 1:
-            # A program that is ending can start no thread any more, and may still have its heartbeat to remove.
-            work(*names)
-        elif names:
+        if len(names) < 2:
+            for key in names:
+                work(key)
+            return
+        try:
             with ThreadPoolExecutor(min(DELETERS, len(names)), "keepsake-delete") as pool:
                 # The first failure takes back what has not begun: where the store is out of reach, each would wait in vain.
                 for _ in pool.map(work, names):
                     pass
+        except RuntimeError:
+            # A program that is ending can start no thread any more.
+            for key in names:
+                work(key)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         return self._listed(check_prefix(prefix))

@@ -55,7 +55,7 @@ PART_BYTES = 8 << 20
 MAX_PARTS = 10_000
 """Most parts of an upload (the same page)."""
 
-IN_FLIGHT_BYTES = 64 << 20
+IN_FLIGHT_BYTES = 32 << 20
 """How much of a body is held in memory while its parts are on their way, as long as they are no longer than a quarter of it."""
 
 COPY_BYTES = 5 << 30

@@ -77,7 +77,7 @@ def test_a_cell_that_is_run_again_starts_another_experiment(project: Project, no
 
 def test_a_cell_that_fails_is_not_the_end(project: Project, notebook: Notebook) -> None:
     notebook.run(INIT)
-    reply = notebook.client.execute_interactive("1 / 0", timeout=TIMEOUT_S, output_hook=lambda message: None)
+    reply = notebook.client.execute_interactive("1 / 0", stop_on_error=False, timeout=TIMEOUT_S, output_hook=lambda message: None)
     assert reply["content"]["status"] == "error"
     notebook.run(TRAIN)
     notebook.manager.shutdown_kernel()
@@ -106,7 +106,9 @@ def test_what_a_kernel_accepted_outlives_it(project: Project, notebook: Notebook
 
 def test_an_interrupted_cell_leaves_the_experiment_running(project: Project, notebook: Notebook) -> None:
     notebook.run(INIT)
-    notebook.client.execute("print('training')\nwhile True:\n    experiment.checkpoint(metrics={'loss': 1}); experiment.flush()")
+    endless = "print('training')\nwhile True:\n    experiment.checkpoint(metrics={'loss': 1}); experiment.flush()"
+    # Else the kernel refuses for a moment what comes after an error.
+    notebook.client.execute(endless, stop_on_error=False)
     while notebook.client.get_iopub_msg(timeout=TIMEOUT_S)["content"].get("text") != "training\n":
         pass
     notebook.manager.interrupt_kernel()

@@ -50,6 +50,7 @@ class Proxy:
         share: Which share of the requests fails, by a fault of a kind that clients can mend.
         seed: Decides which.
         latency_s: How long each request waits, in seconds.
+        bytes_per_s: How fast bodies go through, in either direction; as fast as they can if not given.
 
     Attributes:
         requests: How many requests went through, by ``METHOD path``.
@@ -57,10 +58,13 @@ class Proxy:
         is_down: Break every connection, as if nobody were there.
     """
 
-    def __init__(self, upstream: str, *, share: float = 0.0, seed: str = "", latency_s: float = 0.0) -> None:
+    def __init__(
+        self, upstream: str, *, share: float = 0.0, seed: str = "", latency_s: float = 0.0, bytes_per_s: float | None = None
+    ) -> None:
         self.upstream = urlsplit(upstream)
         self.share = share
         self.latency_s = latency_s
+        self.bytes_per_s = bytes_per_s
         self.is_down = False
         self.requests: Counter[str] = Counter()
         self.received_bytes: Counter[str] = Counter()
@@ -75,6 +79,11 @@ class Proxy:
         """Let faults happen, each to the next requests that it matches."""
         with self._lock:
             self._faults += faults
+
+    def plan_nothing(self) -> None:
+        """Let all go well from here on."""
+        with self._lock:
+            self._faults.clear()
 
     def forget(self) -> None:
         """Count anew."""
@@ -151,8 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         path = unquote(urlsplit(self.path).path)
         fault = state.due(f"{self.command} {self.path}")
-        if state.latency_s:
-            time.sleep(state.latency_s)
+        time.sleep(state.latency_s + (len(body) / state.bytes_per_s if state.bytes_per_s else 0.0))
         with state._lock:
             state.requests[f"{self.command} {path}"] += 1
             state.sent_bytes[path] += len(body)
@@ -190,6 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._break()
                 return
             content = answer.read()
+        if state.bytes_per_s:
+            time.sleep(len(content) / state.bytes_per_s)
         with state._lock:
             state.received_bytes[path] += len(content)
         if fault is not None and fault.kind == "alter":
@@ -203,7 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
         for is_again in (False, True):
             if self._upstream is None:
                 upstream = self.server.state.upstream
-                self._upstream = http.client.HTTPConnection(upstream.hostname or "", upstream.port, timeout=60)
+                kind = http.client.HTTPSConnection if upstream.scheme == "https" else http.client.HTTPConnection
+                self._upstream = kind(upstream.hostname or "", upstream.port, timeout=60)
             try:
                 self._upstream.request(self.command, self.path, body, headers)
                 return self._upstream.getresponse()

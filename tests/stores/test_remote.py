@@ -111,6 +111,17 @@ def test_outages_cost_the_training_nothing(remote: Project, store: Proxy, script
     assert_complete(remote, 50)
 
 
+def test_a_slow_line_does_not_hold_up_the_training(remote: Project, store: Proxy, script: Start) -> None:
+    store.bytes_per_s = 100_000
+    run = script(TRAIN + '    print("trained", flush=True)\n', env={"STEPS": "12"})
+    assert run.line() == "trained"
+    # The line takes half a second for each of them, the loop made them all before.
+    assert len(list(there(remote).storage.list(layout.CHECKPOINT_ARCHIVES_PREFIX))) < 12
+    store.bytes_per_s = None
+    assert run.wait() == 0, run.stderr
+    assert_complete(remote, 12)
+
+
 def test_a_kill_in_the_middle_of_an_upload_is_mended_by_sync(remote: Project, store: Proxy, script: Start) -> None:
     run = script(TRAIN, env={"TALKS": "1"})
     assert run.process.stdin is not None
@@ -204,7 +215,7 @@ def test_credentials_that_expire_are_said_once_and_the_training_goes_on(remote: 
     assert "renew the credentials, then run: keepsake sync" in warnings[0]
     refused = keepsake("sync")
     assert refused.returncode == 4
-    store._faults.clear()
+    store.plan_nothing()
     assert keepsake("sync").returncode == 0
     assert_complete(remote, 6)
 
@@ -232,8 +243,9 @@ def test_an_experiment_that_somebody_deletes_is_not_made_again(remote: Project, 
         pass
     elsewhere.delete_experiment(found[0])
     assert run.wait() == 0, run.stderr
-    assert elsewhere.list_experiments() == []
-    assert outbox_files(remote) == []
+    assert list(elsewhere.storage.list("metadata")) == []
+    assert list(elsewhere.storage.list("checkpoints")) == []
+    assert outbox_files(remote) == [], run.stderr
 
 
 def test_a_fetched_experiment_takes_more_checkpoints(remote: Project, script: Start) -> None:

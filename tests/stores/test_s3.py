@@ -258,6 +258,7 @@ def test_a_server_without_batches_deletes_one_by_one(storage: S3Storage, between
         (403, "AccessDenied", AccessDenied, "do not allow it"),
         (400, "ExpiredToken", AccessDenied, "have expired"),
         (403, "RequestTimeTooSkewed", AccessDenied, "the clock of this machine is wrong"),
+        (400, "AuthorizationHeaderMalformed", ReadError, "the bucket is in another region"),
         (404, "NoSuchKey", ObjectNotFound, "no object a in s3://acme-hotdog"),
         (503, "SlowDown", StorageUnavailable, "unreachable for now"),
         (500, "InternalError", StorageUnavailable, "unreachable for now"),
