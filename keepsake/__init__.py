@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from keepsake.checkpoint import Checkpoint, CheckpointList, PrimaryMetric
     from keepsake.experiment import Experiment, ExperimentList
+    from keepsake.history import History
     from keepsake.project import ExperimentCollection, Project, init
+    from keepsake.resuming import latest_checkpoint_path
 
     experiments: ExperimentCollection
 
@@ -22,11 +24,13 @@ __all__ = [
     "CheckpointList",
     "Experiment",
     "ExperimentList",
+    "History",
     "PrimaryMetric",
     "Project",
     "__version__",
     "experiments",
     "init",
+    "latest_checkpoint_path",
 ]
 
 _HOMES = {
@@ -34,9 +38,11 @@ _HOMES = {
     "CheckpointList": "keepsake.checkpoint",
     "Experiment": "keepsake.experiment",
     "ExperimentList": "keepsake.experiment",
+    "History": "keepsake.history",
     "PrimaryMetric": "keepsake.checkpoint",
     "Project": "keepsake.project",
     "init": "keepsake.project",
+    "latest_checkpoint_path": "keepsake.resuming",
 }
 
 

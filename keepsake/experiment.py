@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, SupportsIndex, o
 
 from keepsake.checkpoint import Checkpoint, CheckpointList, PrimaryMetric
 from keepsake.exceptions import DoesNotExist
-from keepsake.recording.recorder import DisabledRecorder, Recording, live_recorder
+from keepsake.history import History
+from keepsake.recording.recorder import DisabledRecorder, Ending, Recording, live_recorder
 from keepsake.repository import layout
+from keepsake.repository.history import Point
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
 from keepsake.repository.status import Outcome, Status
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime, timedelta
     from types import TracebackType
 
@@ -245,6 +247,24 @@ class Experiment:
         record = self._recorder().checkpoint(path, step, metrics, primary_metric, saved_as=saved_as, move=move)
         return Checkpoint(record, self)
 
+    def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Record metrics between checkpoints, as one point of the history.
+
+        As cheap as a line appended to a file, so that it can be called at each step. When it returns, the point outlives the process.
+        Never raises, as `checkpoint`.
+
+        Args:
+            metrics: Values by name, as for `checkpoint`.
+            step: Number of the step, not negative; one more than that of the point before if it is not given. Several points may
+                have the same step.
+
+        Example:
+            >>> import keepsake
+            >>> experiment = keepsake.init(params={"lr": 0.1})  # doctest: +SKIP
+            >>> experiment.log({"loss": 0.3}, step=1)  # doctest: +SKIP
+        """
+        self._recorder().log(metrics, step)
+
     def _recorder(self) -> Recording:
         """Return who records it: who does so already in this process, else somebody new."""
         if self._recording is None:
@@ -287,6 +307,18 @@ class Experiment:
         if self._recording is not None:
             self._recording.reopen()
 
+    def watch(self, ending: Ending) -> None:
+        """Let the experiment end by itself where nobody will say that it has: for frameworks that do not tell of exceptions.
+
+        Does nothing if it is not recorded by this process.
+
+        Args:
+            ending: Called every few seconds, from another thread: returns None while the training goes on, then outcome and error as
+                `finish` takes them.
+        """
+        if self._recording is not None:
+            self._recording.watch(ending)
+
     def finish(self, outcome: Outcome, error: BaseException | str | None = None) -> None:
         """End the experiment with an outcome; does nothing if it has ended, or was not started by this process.
 
@@ -307,6 +339,18 @@ class Experiment:
         return False
 
     # --- reading ----------------------------------------------------------------------------------------------------
+
+    def history(self) -> History:
+        """Return the metrics of all steps: those that were logged and those of the checkpoints.
+
+        Example:
+            >>> import keepsake
+            >>> history = keepsake.experiments.get("4591273").history()  # doctest: +SKIP
+            >>> history["loss"][-1]  # doctest: +SKIP
+            0.3
+        """
+        points = self.repository.history(self.id) if self._is_stored else []
+        return History.merged([*points, *(Point(one.step, one.created, one.metrics) for one in self.record.checkpoints)])
 
     def refresh(self) -> None:
         """Load all fields anew from the repository.

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keepsake import config, messages
+from keepsake import config, messages, resuming
 from keepsake.capture import redaction
 from keepsake.checkpoint import Checkpoint
 from keepsake.exceptions import ConfigInvalid, StorageUnavailable
@@ -14,14 +14,14 @@ from keepsake.experiment import Experiment, ExperimentList
 from keepsake.recording import ranks
 from keepsake.recording.heartbeat import INTERVAL_S
 from keepsake.recording.outbox import Outbox, outboxes
-from keepsake.recording.recorder import DisabledRecorder, Recorder
+from keepsake.recording.recorder import DisabledRecorder, Recorder, live_recorder
 from keepsake.recording.uploader import Sync, Uploader
 from keepsake.repository import layout
 from keepsake.repository.records import ExperimentRecord, utc_now
 from keepsake.repository.repository import Repository
 from keepsake.storage import OverlayStorage, from_url
 from keepsake.storage.disk import size_text
-from keepsake.values import convert_params
+from keepsake.values import convert_params, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -135,6 +135,11 @@ class Project:
         except StorageUnavailable as err:
             messages.warning(f"{err.message}; recording into {self._outbox.directory} until it can be reached")
 
+    def reachable_repository(self) -> Repository:
+        """Return the repository as far as it may be asked: offline, only what this machine has not uploaded yet."""
+        repository = self.repository_at_hand()
+        return repository.local or repository if _mode() == "offline" else repository
+
     def store_at_hand(self) -> Repository:
         """Return the repository itself, without what an outbox on this machine holds in front of it."""
         repository = self.repository_at_hand()
@@ -216,24 +221,28 @@ class ExperimentCollection:
         quiet: bool = False,
         disable_heartbeat: bool = False,
         *,
+        resume: str | bool | None = None,
         exclude: Collection[str | os.PathLike[str]] = (),
         is_rank_zero: bool | None = None,
     ) -> Experiment:
-        """Start an experiment.
+        """Start an experiment, or go on with one.
 
         Args:
             path: File or directory of the project to save, relative to its directory; None saves no code.
             params: Hyperparameters by name; see `keepsake.init`.
             quiet: Say nothing at the start and the end.
             disable_heartbeat: Do not say every few seconds that the process is alive; the experiment is then never running.
+            resume: Which experiment to go on with; see `keepsake.init`.
             exclude: Further directories that are not saved, such as a framework's own output.
             is_rank_zero: Whether this process of a distributed job records; found out from the environment if not given.
 
         Raises:
-            KeepsakeError: No repository is configured, or it cannot be written.
-            ValueError: ``path`` leaves the project directory.
+            KeepsakeError: No repository is configured, or it cannot be written; there is no such experiment to go on with, or another
+                process records it.
+            ValueError: ``path`` leaves the project directory, or ``resume`` makes no sense.
             FileNotFoundError: ``path`` does not exist.
         """
+        wanted = resuming.wanted(resume)
         values, problems = convert_params(params)
         reason = _why_disabled(is_rank_zero)
         if reason is not None:
@@ -244,8 +253,13 @@ class ExperimentCollection:
             messages.warning(problem)
         project = self.project
         project.prepare()
-        entries = _code_entries(project.directory, path, project.repository_at_hand(), exclude)
         record = _new_record(project, path, values, beats=not disable_heartbeat)
+        if wanted is not None:
+            earlier = resuming.find(project.reachable_repository(), wanted, command=record.command, params=record.params)
+            if earlier is not None:
+                return _resumed(project, earlier, record, quiet=quiet)
+            record.id = wanted if layout.is_id(wanted) else record.id
+        entries = _code_entries(project.directory, path, project.repository_at_hand(), exclude)
         recorder = project.recorder(record, quiet=quiet)
         recorder.start(entries, beats=not disable_heartbeat)
         return Experiment(project, record, recorder)
@@ -297,9 +311,10 @@ def init(
     disable_heartbeat: bool = False,
     debug: bool = False,
     *,
+    resume: str | bool | None = None,
     quiet: bool = False,
 ) -> Experiment:
-    """Start an experiment in the project that the working directory lies in.
+    """Start an experiment in the project that the working directory lies in, or go on with one.
 
     Unlike everything that comes after it, this fails early and loudly: nothing is lost yet. In a distributed job only rank zero
     records; the other ranks get an experiment that does nothing, and so does everybody with ``KEEPSAKE_MODE=disabled``.
@@ -310,21 +325,53 @@ def init(
             JSON can: what it cannot hold becomes text, with a warning. Secrets are left out.
         disable_heartbeat: Do not say every few seconds that the process is alive; the experiment is then never running.
         debug: Accepted for compatibility; ``KEEPSAKE_DEBUG=1`` is its successor.
+        resume: The ID of an experiment to go on with, or the beginning of it: new checkpoints come after those that it has, and its code
+            and params stay as they were recorded. ``"auto"``: the last one of the same command and params, unless it has finished or
+            runs; a new one if there is none. None: the one that the variable ``KEEPSAKE_EXPERIMENT`` names, which comes first with
+            ``"auto"`` too; where it is a whole ID of no experiment yet, a new one gets it. False: always a new one.
         quiet: Say nothing at the start and the end.
 
     Returns:
         The experiment, which can be used as a context manager.
 
     Raises:
-        KeepsakeError: No repository is configured, or it cannot be written.
-        ValueError: ``path`` leaves the project directory.
+        KeepsakeError: No repository is configured, or it cannot be written; there is no such experiment to go on with, or another process
+            records it.
+        ValueError: ``path`` leaves the project directory, or ``resume`` makes no sense.
         FileNotFoundError: ``path`` does not exist.
 
     Example:
         >>> import keepsake
         >>> experiment = keepsake.init(path=".", params={"lr": 0.01})  # doctest: +SKIP
     """
-    return Project(debug=debug).experiments.create(path, params, quiet, disable_heartbeat)
+    return Project(debug=debug).experiments.create(path, params, quiet, disable_heartbeat, resume=resume)
+
+
+def _resumed(project: Project, record: ExperimentRecord, wanted: ExperimentRecord, *, quiet: bool) -> Experiment:
+    """Go on with an experiment; its code and params stay as they were when it began.
+
+    Args:
+        project: The project.
+        record: What is recorded of it.
+        wanted: What would be recorded of a new one.
+        quiet: Say nothing.
+    """
+    live = live_recorder(project.repository_at_hand(), record.id)
+    if live is not None:
+        return Experiment(project, live.record, live)
+    recorder = project.recorder(record, quiet=quiet)
+    recorder.resume(beats=wanted.heartbeat_interval_s is not None)
+    now, before = flatten(wanted.params), flatten(recorder.record.params)
+    changed = [name for name, value in now.items() if before.get(name) != value]
+    if changed:
+        some = ", ".join(f"{name}={now[name]!r:.40} (recorded: {before.get(name)!r:.40})" for name in changed[:MAX_PARAMS_NAMED])
+        more = ", …" if len(changed) > MAX_PARAMS_NAMED else ""
+        messages.warning(f"params differ from those of experiment {layout.short_id(record.id)}, which stay: {some}{more}")
+    return Experiment(project, recorder.record, recorder)
+
+
+MAX_PARAMS_NAMED = 5
+"""Most params that a message lists."""
 
 
 def _say_what_waits(outbox: Outbox) -> None:

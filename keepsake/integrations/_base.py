@@ -14,7 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from keepsake import messages
+from keepsake import messages, resuming
+from keepsake.exceptions import DoesNotExist, WriteError
+from keepsake.integrations._calls import call_watch
 from keepsake.project import Project
 from keepsake.values import convert_metrics, convert_params
 
@@ -68,6 +70,7 @@ class Run:
         primary_metric: Name and goal, or None.
         path: What of the project is saved as code; None for nothing.
         experiment: The user's own experiment, which is used and never ended; None to make one.
+        resume: Which experiment to go on with, as for `keepsake.init`; None also for the one that the framework's checkpoint names.
         quiet: Say nothing at the start and the end.
 
     Attributes:
@@ -75,7 +78,8 @@ class Run:
         is_recorded: Whether this process records: it is rank zero, and recording is not disabled.
 
     Raises:
-        ValueError: ``primary_metric`` is not a name and a goal; raised before any time is spent on a training.
+        ValueError: ``primary_metric`` is not a name and a goal, or ``resume`` makes no sense; raised before any time is spent on a
+            training.
     """
 
     def __init__(
@@ -85,17 +89,21 @@ class Run:
         path: str | os.PathLike[str] | None,
         experiment: Experiment | None,
         *,
+        resume: str | bool | None = None,
         quiet: bool,
     ) -> None:
+        resuming.wanted(resume)
         # Converted here, so that a copy for another process needs no more than plain values.
         self._params, self._problems = convert_params(params)
-        self._primary_metric = _checked(primary_metric)
+        self._primary_metric = self._users_primary_metric = _checked(primary_metric)
         self._path = path
+        self._resume = resume
         self._quiet = quiet
         self._is_ours = experiment is None
         self._pid = os.getpid()
         self._staging: Path | None = None
         self._seen_metrics: set[str] = set()
+        self._earlier: dict[int, list[dict[str, Any]]] = {}
         self.experiment = experiment
         self.is_recorded = False
 
@@ -111,6 +119,9 @@ class Run:
         goes_on: bool,
         exclude: Collection[str | os.PathLike[str]],
         is_rank_zero: bool,
+        restored_id: str | None = None,
+        primary_metric: tuple[str, str] | None = None,
+        fit: tuple[str, str] | None = None,
     ) -> None:
         """Begin to record, at the start of a training. Raises as `keepsake.init` does: nothing is lost yet.
 
@@ -119,8 +130,13 @@ class Run:
             goes_on: Whether this training continues the one before it, which then stays the same experiment.
             exclude: Files and directories that are the framework's output and no code.
             is_rank_zero: Whether this process of a distributed job records.
+            restored_id: The experiment that the framework's own checkpoint names, where the training goes on from one.
+            primary_metric: What the framework itself calls the best; what the user says outweighs it.
+            fit: For a framework that does not tell of exceptions: its package and the function that trains. Where that has been left
+                without an end, the experiment ends by itself.
         """
         self._let_go_of_another_process()
+        self._primary_metric = self._users_primary_metric or primary_metric
         if not self._is_ours and self.experiment is not None:
             self.is_recorded = is_rank_zero
         elif self.experiment is not None and goes_on:
@@ -129,7 +145,11 @@ class Run:
             if self.experiment is not None:
                 # Does nothing unless the end of that training was never told to us.
                 self.experiment.finish("failed", "the framework did not say how it ended")
-            self._create(framework_params, exclude, is_rank_zero=is_rank_zero)
+            self._create(framework_params, exclude, restored_id, is_rank_zero=is_rank_zero)
+        if self.experiment is not None and self.is_recorded:
+            self._earlier = _by_step(self.experiment) if self.experiment.record.resumed else {}
+            if fit is not None and self._is_ours:
+                self.experiment.watch(call_watch(*fit))
 
     def _let_go_of_another_process(self) -> None:
         """Forget an experiment that this process has from the one that forked it, and that only that one can record."""
@@ -138,17 +158,27 @@ class Run:
             self._pid = os.getpid()
 
     def _create(
-        self, framework_params: Iterable[object], exclude: Collection[str | os.PathLike[str]], *, is_rank_zero: bool
+        self,
+        framework_params: Iterable[object],
+        exclude: Collection[str | os.PathLike[str]],
+        restored_id: str | None,
+        *,
+        is_rank_zero: bool,
     ) -> None:
         params, problems = self._merged_params(framework_params)
         project = Project()
-        self.experiment = project.experiments.create(
+        create = functools.partial(
+            project.experiments.create,
             self._path,
             params,
             quiet=self._quiet,
             exclude=[path for path in exclude if not _holds(path, project.directory)],
             is_rank_zero=is_rank_zero,
         )
+        if self._resume is None and restored_id is not None and not resuming.is_asked_for():
+            self.experiment = _restored(create, restored_id)
+        else:
+            self.experiment = create(resume=self._resume)
         # Where recording is disabled, an experiment has ended before it begins.
         self.is_recorded = is_rank_zero and self.experiment.outcome is None
         if not self._is_ours:
@@ -167,22 +197,45 @@ class Run:
             problems += found
         return params, problems
 
-    def checkpoint(self, file: Path | None, saved_as: str | None, *, step: int, metrics: Mapping[str, Any]) -> None:
-        """Record a checkpoint.
+    def log(self, metrics: Mapping[str, Any], *, step: int) -> None:
+        """Record a point of the history.
 
         Args:
-            file: The file or directory that the framework has saved, which is taken away; None for metrics only.
-            saved_as: The name that it is recorded under.
-            step: The framework's count of optimizer steps.
             metrics: Values by name; those that are no numbers are left out, with one warning each.
+            step: The framework's count of optimizer steps.
         """
         if self.experiment is None or not self.is_recorded:
             return
         plain = numbers(metrics)
         self._seen_metrics.update(plain)
+        if plain:
+            self.experiment.log(plain, step)
+
+    def checkpoint(
+        self, file: Path | None, saved_as: str | None, *, step: int, metrics: Mapping[str, Any], move: bool = True
+    ) -> None:
+        """Record a checkpoint.
+
+        A training that goes on from an earlier checkpoint than the last comes by the later ones once more. One of the same step and
+        metrics is the same, and is not recorded again; one that has come out differently is.
+
+        Args:
+            file: The file or directory that the framework has saved; None for metrics only.
+            saved_as: The name that it is recorded under.
+            step: The framework's count of optimizer steps.
+            metrics: Values by name; those that are no numbers are left out, with one warning each.
+            move: Whether to take the file away; else it stays where it is.
+        """
+        if self.experiment is None or not self.is_recorded:
+            return
+        plain = numbers(metrics)
+        self._seen_metrics.update(plain)
+        if any(_same(plain, earlier) for earlier in self._earlier.get(step, ())):
+            messages.debug(f"the checkpoint of step {step} is recorded already")
+            return
         primary = self._primary_metric if self._primary_metric is not None and self._primary_metric[0] in plain else None
         self.experiment.checkpoint(
-            file, step, plain, primary_metric=primary, saved_as=saved_as if file is not None else None, move=True
+            file, step, plain, primary_metric=primary, saved_as=saved_as if file is not None else None, move=move
         )
 
     def finish(self, outcome: Outcome, error: BaseException | None = None) -> None:
@@ -244,7 +297,13 @@ class Run:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the live part behind: a copy in another process records an experiment of its own."""
-        return self.__dict__ | {"experiment": None, "is_recorded": False, "_staging": None, "_seen_metrics": set()}
+        return self.__dict__ | {
+            "experiment": None,
+            "is_recorded": False,
+            "_staging": None,
+            "_seen_metrics": set(),
+            "_earlier": {},
+        }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Run:
         copy = type(self).__new__(type(self))
@@ -253,6 +312,29 @@ class Run:
             # The user's own, in this same process.
             copy.experiment = self.experiment
         return copy
+
+
+def _restored(create: Callable[..., Experiment], id: str) -> Experiment:
+    """Go on with the experiment that a framework's checkpoint names; a new one where that is not to be had."""
+    try:
+        return create(resume=id)
+    except (DoesNotExist, WriteError) as err:
+        messages.warning(
+            f"the checkpoint that this training goes on from is of experiment {id[:7]}: {err.message}; this is a new one"
+        )
+        return create(resume=False)
+
+
+def _by_step(experiment: Experiment) -> dict[int, list[dict[str, Any]]]:
+    found: dict[int, list[dict[str, Any]]] = {}
+    for checkpoint in experiment.checkpoints:
+        found.setdefault(checkpoint.step, []).append(checkpoint.metrics)
+    return found
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether metrics are the same; NaN is the same as NaN."""
+    return one.keys() == other.keys() and all(value == other[name] or value != value for name, value in one.items())
 
 
 def merged(known: Mapping[str, Value], outweighing: Mapping[str, Value]) -> dict[str, Value]:

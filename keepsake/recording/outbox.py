@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,12 +40,14 @@ class Uploaded:
     Args:
         digest: Of the record as it was last written there.
         etag: Which the store gave it; None if it is not there.
-        checkpoints: How many checkpoints it had: the first ones of ours.
+        checkpoints: The checkpoints that it named: what is missing in the store or here now has been deleted there or here.
+        history: The segments of its history by name, with how many bytes of each.
     """
 
     digest: str = ""
     etag: str | None = None
-    checkpoints: int = 0
+    checkpoints: list[str] = field(default_factory=list)
+    history: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +105,16 @@ class Outbox:
         """Tell whether something of an experiment is missing."""
         return (self.directory / layout.record_key(experiment_id)).exists()
 
-    def bring(self, record: ExperimentRecord, etag: str | None) -> None:
+    def bring(self, record: ExperimentRecord, etag: str | None, history: dict[str, int]) -> None:
         """Take in an experiment that the store has, to record more of it.
 
         Args:
             record: Its record there.
             etag: The record's etag there.
+            history: The segments of its history there by name, with their sizes in bytes.
         """
         self.prepare()
-        self.remember(record.id, Uploaded(etag=etag, checkpoints=len(record.checkpoints)))
+        self.remember(record.id, Uploaded(etag=etag, checkpoints=[one.id for one in record.checkpoints], history=history))
         self.repository.save(record)
 
     def uploaded(self, experiment_id: str) -> Uploaded:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from keepsake import messages
 from keepsake.capture.redaction import redact_text
@@ -27,6 +27,7 @@ from keepsake.recording.publisher import Publisher
 from keepsake.recording.uploader import EXIT_PATIENCE_S
 from keepsake.recording.worker import INTERRUPTIBLE_S, Worker
 from keepsake.repository import journal, layout
+from keepsake.repository.history import HistoryWriter, Point
 from keepsake.repository.records import (
     CheckpointRecord,
     ExperimentRecord,
@@ -41,13 +42,17 @@ from keepsake.storage.disk import JOURNAL_DIRECTORY, size_text
 from keepsake.values import convert, convert_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from keepsake.capture.files import FileEntry
     from keepsake.recording.uploader import Uploader
     from keepsake.repository.records import ArchiveInfo
     from keepsake.repository.repository import Repository
     from keepsake.repository.status import Outcome
+
+
+Ending: TypeAlias = "Callable[[], tuple[Outcome, BaseException | str | None] | None]"
+"""Tells how an experiment has ended; None while it goes on."""
 
 
 class Recording(Protocol):
@@ -71,6 +76,14 @@ class Recording(Protocol):
         move: bool = False,
     ) -> CheckpointRecord:
         """Accept a checkpoint; never raises."""
+        ...
+
+    def log(self, metrics: object, step: object) -> None:
+        """Accept metrics between two checkpoints; never raises."""
+        ...
+
+    def watch(self, ending: Ending) -> None:
+        """Ask with each beat whether the experiment has ended without anybody saying so."""
         ...
 
     def flush(self) -> bool:
@@ -167,6 +180,9 @@ class Recorder:
         self._lost_steps: list[int] = []
         self._publisher = Publisher(self._publish, self._sync)
         self._heartbeat: HeartbeatThread | None = None
+        self._ending: Ending | None = None
+        self._history: HistoryWriter | None = None
+        self._next_point: int | None = None
         self._primary_metric = record.primary_metric
         self._next_step = _next_step(record)
         self._warned: set[str] = set()
@@ -203,16 +219,35 @@ class Recorder:
             self._journal.close(remove=True)
             raise
         self._go_live(beats=beats)
-        if self._uploader is not None:
-            self._uploader.beats = beats
-            self._uploader.notify()
         if self.record.path is not None:
             self._worker.submit(partial(self._store_code, entries))
         if not self._quiet:
             count = sum(entry.kind != "directory" for entry in entries)
             code = f"code {count:,} file{'' if count == 1 else 's'}, " if self.record.path is not None else ""
-            place = self._uploader.label if self._uploader is not None else self._repository.label
-            messages.info(f"experiment {layout.short_id(self.record.id)} started ({code}saving to {place})")
+            messages.info(f"experiment {layout.short_id(self.record.id)} started ({code}saving to {self._label})")
+
+    def resume(self, *, beats: bool) -> None:
+        """Go on with an experiment that another process has recorded, or this one. As `start` this may raise.
+
+        Args:
+            beats: Whether to keep a heartbeat.
+
+        Raises:
+            WriteError: Another process records it.
+            DoesNotExist: It was deleted.
+        """
+        with exits.uninterrupted(), self._alone:
+            self._open_journal()
+            self._continue(beats=beats)
+        if not self._quiet:
+            count, latest = len(self.record.checkpoints), self.record.latest()
+            what = f"{count:,} checkpoint{'' if count == 1 else 's'}"
+            after = f"after step {latest.step}, " if latest is not None else ""
+            messages.info(f"experiment {layout.short_id(self.record.id)} resumed ({after}{what}, saving to {self._label})")
+
+    @property
+    def _label(self) -> str:
+        return self._uploader.label if self._uploader is not None else self._repository.label
 
     def _go_live(self, *, beats: bool) -> None:
         self._live = True
@@ -221,14 +256,25 @@ class Recorder:
             self._heartbeat = HeartbeatThread(self._beat, self.record.heartbeat_interval_s or INTERVAL_S)
             self._heartbeat.start()
         exits.register(self)
+        if self._uploader is not None:
+            self._uploader.beats = beats
+            self._uploader.notify()
+
+    def watch(self, ending: Ending) -> None:
+        """Ask with each beat whether the experiment has ended without anybody saying so."""
+        self._ending = ending
 
     def _beat(self) -> bool:
+        if self._ending is not None and (ended := self._ending()) is not None:
+            self.finish(*ended)
+            return False
         try:
             self._present_etag()
         except DoesNotExist:
             # Deleted by somebody else: a further beat would be an orphan.
             return False
         self._repository.beat(self.record.id)
+        self._sync_history()
         if self._uploader is not None:
             self._uploader.beat()
         return True
@@ -399,14 +445,17 @@ class Recorder:
             )
 
     def _step(self, step: object) -> int:
-        following = self._next_step
-        if step is None:
-            return following
+        number = self._whole(step, "checkpoint()") if step is not None else None
+        return self._next_step if number is None else number
+
+    def _whole(self, step: object, call: str) -> int | None:
         number = convert(step)
         if isinstance(number, int | float) and number >= 0 and number == int(number):
             return int(number)
-        self._warn("step", f"step must be a whole number that is not negative, not {step!r:.80}; {following} is used")
-        return following
+        self._warn(
+            "step", f"{call}: step must be a whole number that is not negative, not {step!r:.80}; the next one is used instead"
+        )
+        return None
 
     def _parsed(self, primary_metric: object) -> PrimaryMetric | None:
         try:
@@ -436,6 +485,56 @@ class Recorder:
         source = Path(path).absolute()
         name, entries = files.checkpoint_files(source.parent, source.name, exclude=[self._root])
         return saved_as, source, [replace(entry, name=saved_as + entry.name.removeprefix(name)) for entry in entries]
+
+    # --- history ----------------------------------------------------------------------------------------------------
+
+    def log(self, metrics: object, step: object) -> None:
+        """Append a point to the history; whatever goes wrong is reported and not raised."""
+        if os.getpid() != self._pid:
+            messages.debug("log() in a forked process does nothing")
+            return
+        try:
+            with exits.uninterrupted(), self._turn_of_a_call() as is_live:
+                if self._over:
+                    return
+                self._open_journal()
+                with self._lock:
+                    self._append(metrics, step)
+                if not is_live:
+                    self._settle()
+                    if self._uploader is not None:
+                        self._uploader.close()
+                        self._uploader.flush()
+        except Exception as err:  # noqa: BLE001 - see the module's docstring
+            self._report("log()", err, "these metrics are not saved, earlier ones are intact")
+
+    def _append(self, metrics: object, step: object) -> None:
+        values, problems = convert_metrics(metrics)
+        for problem in problems:
+            self._warn(problem, problem)
+        if self._history is None:
+            elsewhere = self._uploader.last_segment() if self._uploader is not None else 0
+            self._history = HistoryWriter(self._root, self.record.id, after=elsewhere)
+        number = self._whole(step, "log()") if step is not None else None
+        if number is None:
+            number = self._point_after_last()
+        self._history.append(Point(number, utc_now(), values))
+        self._next_point = number + 1
+
+    def _point_after_last(self) -> int:
+        if self._next_point is None:
+            logged = max((point.step for point in self._repository.history(self.record.id)), default=-1)
+            self._next_point = max(logged + 1, self._next_step)
+        return self._next_point
+
+    def _sync_history(self) -> None:
+        """Make what was logged since the last time outlive the machine, and upload it."""
+        with self._lock:
+            if self._history is None or self._history.is_synced:
+                return
+            self._history.sync()
+        if self._uploader is not None:
+            self._uploader.notify()
 
     # --- in the background ------------------------------------------------------------------------------------------
 
@@ -562,6 +661,7 @@ class Recorder:
         for id in unstored:
             self._worker.submit(partial(self._store_files, id))
         self._worker.drain()
+        self._sync_history()
         return self._publish() and not self._unstored
 
     def refresh(self) -> None:
@@ -581,6 +681,8 @@ class Recorder:
         self._worker.close()
         self._publisher.close()
         with self._lock:
+            if self._history is not None:
+                self._history.close()
             if self._journal is not None:
                 self._journal.close(remove=self._over or (is_stored and not self._staging.ids()))
                 self._journal = None
@@ -694,18 +796,19 @@ class Recorder:
         try:
             with exits.uninterrupted(), self._alone:
                 self._open_journal()
-                with self._lock:
-                    beats = self._heartbeat is not None
-                    if beats:
-                        self._repository.beat(self.record.id)
-                    before = self.record.ended or self.record.created
-                    entry = journal.resumed(max(utc_now(), before + timedelta(microseconds=1)))
-                    journal.replay(self.record, [entry])
-                    self._accept(entry)
-                self._go_live(beats=beats)
-                self._publisher.notify()
+                self._continue(beats=self._heartbeat is not None)
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("going on with the experiment", err, "it is shown as ended, and takes checkpoints all the same")
+
+    def _continue(self, *, beats: bool) -> None:
+        with self._lock:
+            if beats:
+                self._repository.beat(self.record.id)
+            before = self.record.ended or self.record.created
+            entry = journal.resumed(max(utc_now(), before + timedelta(microseconds=1)))
+            journal.replay(self.record, [entry])
+            self._accept(entry)
+        self._go_live(beats=beats)
 
     def abandon(self) -> None:
         """Stop without recording anything more: the experiment is being deleted."""
@@ -721,6 +824,8 @@ class Recorder:
                 self._uploader.close()
             self._retire()
             with self._lock:
+                if self._history is not None:
+                    self._history.close()
                 if self._journal is not None:
                     self._journal.close(remove=True)
                     self._journal = None
@@ -782,6 +887,12 @@ class DisabledRecorder:
         # Only the last one is kept: a long training must not grow for what nobody will read.
         self.record.checkpoints = [checkpoint]
         return checkpoint
+
+    def log(self, metrics: object, step: object) -> None:
+        """Do nothing."""
+
+    def watch(self, ending: Ending) -> None:
+        """Do nothing."""
 
     def flush(self) -> bool:
         """Do nothing."""

@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING
 
 from keepsake import messages
 from keepsake.exceptions import AccessDenied, DoesNotExist, KeepsakeError, StorageError, StorageUnavailable
-from keepsake.recording.outbox import Uploaded
-from keepsake.repository import layout
+from keepsake.repository import history, layout
 from keepsake.repository.journal import JournalDirectory
 from keepsake.storage.disk import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from keepsake.recording.outbox import Outbox, Waiting
+    from keepsake.recording.outbox import Outbox, Uploaded, Waiting
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
     from keepsake.repository.repository import Repository
 
@@ -92,6 +91,7 @@ class ExperimentUpload:
         record = self._outbox.repository.load(self._id)
         waiting = self._waiting_archives(record)
         self._publish(record, waiting)
+        self._upload_history()
         while waiting:
             key = next(iter(waiting))
             self._upload(key, waiting.pop(key))
@@ -119,10 +119,21 @@ class ExperimentUpload:
         if self._on_progress is not None:
             self._on_progress(size_bytes)
 
+    def _upload_history(self) -> None:
+        """Write there what has been logged since the last time: segments that have grown, as far as their lines are whole."""
+        known = self._outbox.uploaded(self._id)
+        for key in self._outbox.repository.history_keys(self._id):
+            name = key.rpartition("/")[2]
+            lines = history.whole_lines(self._outbox.storage.read(key))
+            if len(lines) > known.history.get(name, 0):
+                self._target.storage.write(key, lines)
+                known.history[name] = len(lines)
+                self._outbox.remember(self._id, known)
+
     def _publish(self, record: ExperimentRecord, waiting: dict[str, int]) -> None:
         """Write the record there, if it would say something new, without announcing what has not arrived."""
         known = self._outbox.uploaded(self._id)
-        self._take_over_deletions(record, known)
+        self._take_over_changes(record, known)
         published = _without(record, waiting)
         content = published.to_bytes()
         digest = hashlib.sha256(content).hexdigest()
@@ -131,13 +142,14 @@ class ExperimentUpload:
         self._target.storage.write(layout.record_key(self._id), content)
         # It was there: where it is not any more, somebody has deleted it already, which the next look tells.
         etag = self._target.record_etag(self._id) or DELETED_ETAG
-        self._outbox.remember(self._id, Uploaded(digest, etag, len(record.checkpoints)))
+        uploaded = replace(known, digest=digest, etag=etag, checkpoints=[one.id for one in record.checkpoints])
+        self._outbox.remember(self._id, uploaded)
 
-    def _take_over_deletions(self, record: ExperimentRecord, known: Uploaded) -> None:
-        """Leave out what somebody has deleted in the store since we wrote there.
+    def _take_over_changes(self, record: ExperimentRecord, known: Uploaded) -> None:
+        """Take over what others have changed in the store since we wrote there: deleted, or recorded by another machine.
 
         Raises:
-            DoesNotExist: The whole experiment.
+            DoesNotExist: The whole experiment was deleted.
         """
         if known.etag is None:
             return
@@ -149,11 +161,14 @@ class ExperimentUpload:
             self._target.delete_experiment(record)
             self._outbox.forget(self._id)
             raise DoesNotExist(f"experiment {layout.short_id(self._id)} was deleted in {self._target.label} meanwhile")
-        left = {checkpoint.id for checkpoint in self._target.load_stored(self._id).checkpoints}
-        deleted = {checkpoint.id for checkpoint in record.checkpoints[: known.checkpoints]} - left
-        if deleted:
-            for one in (record, self._outbox.repository.update(self._id, lambda own: _drop(own, deleted))):
-                _drop(one, deleted)
+        theirs = self._target.load_stored(self._id)
+        deleted = set(known.checkpoints) - {checkpoint.id for checkpoint in theirs.checkpoints}
+        if _merge(record, theirs, known, deleted):
+
+            def merge(own: ExperimentRecord) -> None:
+                _merge(own, theirs, known, deleted)
+
+            self._outbox.repository.update(self._id, merge)
             self._outbox.storage.delete([layout.checkpoint_archive_key(id) for id in deleted])
 
 
@@ -178,8 +193,39 @@ def _without(record: ExperimentRecord, waiting: dict[str, int]) -> ExperimentRec
     return published
 
 
-def _drop(record: ExperimentRecord, checkpoint_ids: set[str]) -> None:
-    record.checkpoints = [checkpoint for checkpoint in record.checkpoints if checkpoint.id not in checkpoint_ids]
+def _merge(own: ExperimentRecord, theirs: ExperimentRecord, known: Uploaded, deleted: set[str]) -> bool:
+    """Bring into a record what another one has more of it or less; tell whether that changed anything.
+
+    Args:
+        own: The record; changed.
+        theirs: As it stands in the store.
+        known: What the store was known to hold.
+        deleted: Checkpoints that have been deleted there.
+    """
+    here = {checkpoint.id for checkpoint in own.checkpoints}
+    added = [one for one in theirs.checkpoints if one.id not in here and one.id not in known.checkpoints]
+    resumed = sorted({*own.resumed, *theirs.resumed})
+    has_arrived = _take_over_archives(own, theirs)
+    if not added and not deleted & here and resumed == own.resumed:
+        return has_arrived
+    own.checkpoints = [one for one in own.checkpoints if one.id not in deleted]
+    if added:
+        own.checkpoints = sorted([*own.checkpoints, *added], key=lambda one: one.created)
+    if theirs.resumed and max(theirs.resumed) == resumed[-1] and resumed != own.resumed:
+        # It is another process now that records it, or was the last.
+        own.ended, own.outcome, own.error = theirs.ended, theirs.outcome, theirs.error
+        own.pid, own.host = theirs.pid, theirs.host
+    own.resumed = resumed
+    return True
+
+
+def _take_over_archives(own: ExperimentRecord, theirs: ExperimentRecord) -> bool:
+    """Announce what another machine has brought; tell whether there was any."""
+    pending = {owner.id: owner for owner in _owners(own) if owner.archive_pending}
+    arrived = [owner for owner in _owners(theirs) if owner.archive is not None and owner.id in pending]
+    for owner in arrived:
+        pending[owner.id].archive, pending[owner.id].archive_pending = owner.archive, False
+    return bool(arrived)
 
 
 # --- in the background ----------------------------------------------------------------------------------------------
@@ -225,7 +271,13 @@ class Uploader:
         """
         if not self._outbox.holds(self._id):
             etag = self._target.record_etag(self._id)
-            self._outbox.bring(self._target.load_stored(self._id), etag)
+            infos = self._target.storage.list(layout.metrics_prefix(self._id))
+            segments = {info.key.rpartition("/")[2]: info.size_bytes for info in infos}
+            self._outbox.bring(self._target.load_stored(self._id), etag, segments)
+
+    def last_segment(self) -> int:
+        """Return the highest number of a segment of the experiment's history that the store is known to hold; 0 if there is none."""
+        return max((history.order_of(name)[0] for name in self._outbox.uploaded(self._id).history), default=0)
 
     # --- the sign of life -------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import io
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from keepsake.exceptions import ReadError, StorageError
-from keepsake.repository import layout
+from keepsake.repository import history, layout
 from keepsake.storage import OverlayStorage
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def copy_experiment(
         has_copied |= _copy_archive(source, target, key, announced)
         if on_progress is not None:
             on_progress(announced.size_bytes if announced is not None else 0)
+    has_copied |= _copy_history(source, target, record.id)
     content = record.to_bytes()
     key = layout.record_key(record.id)
     if target.record_etag(record.id) is None or target.storage.read(key) != content:
@@ -85,6 +86,16 @@ def _copy_archive(source: Repository, target: Repository, key: str, announced: A
         verified = _Verified(stream, announced, key, source)
         target.storage.write(key, cast("BinaryIO", io.BufferedReader(verified)))
     return True
+
+
+def _copy_history(source: Repository, target: Repository, experiment_id: str) -> bool:
+    """Copy the segments of a history that are missing in the target, or longer here: they only ever grow."""
+    prefix = layout.metrics_prefix(experiment_id)
+    there = {info.key: info.size_bytes for info in target.storage.list(prefix)}
+    longer = [info.key for info in source.storage.list(prefix) if info.size_bytes > there.get(info.key, -1)]
+    for key in longer:
+        target.storage.write(key, history.whole_lines(source.storage.read(key)))
+    return bool(longer)
 
 
 def _store_of(storage: Storage, key: str) -> Storage:

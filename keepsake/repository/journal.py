@@ -66,8 +66,8 @@ def ended(at: datetime, outcome: Outcome, error: str | None) -> dict[str, Any]:
 
 
 def resumed(at: datetime) -> dict[str, Any]:
-    """Return the entry of going on after the end."""
-    return {"resumed": {"at": format_time(at)}}
+    """Return the entry of going on after the end, by this process."""
+    return {"resumed": {"at": format_time(at), "pid": os.getpid(), "host": platform.node()}}
 
 
 def replay(record: ExperimentRecord, entries: Iterable[Mapping[str, Any]]) -> bool:
@@ -123,11 +123,12 @@ def _apply_ended(record: ExperimentRecord, places: dict[str, CheckpointRecord], 
 
 
 def _apply_resumed(record: ExperimentRecord, places: dict[str, CheckpointRecord], content: dict[str, Any]) -> bool:
-    at = parse_time(content["at"])
+    at, pid, host = parse_time(content["at"]), int(content["pid"]), str(content["host"])
     if at in record.resumed:
         return False
     record.ended = record.outcome = record.error = None
     record.resumed = [*record.resumed, at]
+    record.pid, record.host = pid, host
     return True
 
 

@@ -10,6 +10,7 @@ RECORDS_PREFIX = "metadata/experiments"
 HEARTBEATS_PREFIX = "metadata/heartbeats"
 EXPERIMENT_ARCHIVES_PREFIX = "experiments"
 CHECKPOINT_ARCHIVES_PREFIX = "checkpoints"
+METRICS_PREFIX = "metrics"
 
 ID_LENGTH = 64
 SHORT_ID_LENGTH = 7
@@ -56,6 +57,17 @@ def experiment_archive_key(experiment_id: str) -> str:
 def checkpoint_archive_key(checkpoint_id: str) -> str:
     """Return the key of the archive with a checkpoint's files."""
     return f"{CHECKPOINT_ARCHIVES_PREFIX}/{checkpoint_id}.tar.gz"
+
+
+def metrics_prefix(experiment_id: str) -> str:
+    """Return the prefix of the segments of an experiment's history."""
+    return f"{METRICS_PREFIX}/{experiment_id}"
+
+
+def id_of_segment_key(key: str) -> str | None:
+    """Return the experiment whose history a key is a segment of, or None for a foreign file."""
+    id, _, name = key.removeprefix(f"{METRICS_PREFIX}/").partition("/")
+    return id if is_id(id) and name.endswith(".jsonl") and "/" not in name else None
 
 
 def id_of_json_key(key: str) -> str | None:

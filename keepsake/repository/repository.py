@@ -24,7 +24,7 @@ from keepsake.exceptions import (
     ReadError,
     WriteError,
 )
-from keepsake.repository import layout
+from keepsake.repository import history, layout
 from keepsake.repository.journal import JournalDirectory, journals, replay
 from keepsake.repository.records import (
     ArchiveInfo,
@@ -393,6 +393,7 @@ class Repository:
                 layout.heartbeat_key(record.id),
                 layout.experiment_archive_key(record.id),
                 *(layout.checkpoint_archive_key(checkpoint.id) for checkpoint in record.checkpoints),
+                *self.history_keys(record.id),
             ]
         )
 
@@ -414,6 +415,27 @@ class Repository:
 
         self.update(experiment_id, remove)
         self.storage.delete([layout.checkpoint_archive_key(checkpoint_id)])
+
+    def is_recorded_here(self, experiment_id: str) -> bool:
+        """Tell whether a process of this machine records an experiment now."""
+        local = self.local
+        if local is None or local.local_root is None:
+            return False
+        from keepsake.repository import recovery
+
+        place = JournalDirectory(local.local_root, experiment_id)
+        return place.path.exists() and not recovery.is_left_behind(local, place)
+
+    # --- history ----------------------------------------------------------------------------------------------------
+
+    def history_keys(self, experiment_id: str) -> list[str]:
+        """Return where an experiment's history lies, in the order in which it was logged."""
+        return sorted((info.key for info in self.storage.list(layout.metrics_prefix(experiment_id))), key=history.order_of)
+
+    def history(self, experiment_id: str) -> list[history.Point]:
+        """Return the points that an experiment has logged between its checkpoints, in their order."""
+        infos = sorted(self.storage.list(layout.metrics_prefix(experiment_id)), key=lambda info: history.order_of(info.key))
+        return [point for _, (_, segment) in self._fetched(infos) for point in history.points_of(segment)]
 
     # --- lookup -----------------------------------------------------------------------------------------------------
 

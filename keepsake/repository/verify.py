@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from keepsake.exceptions import CorruptedRecord, DoesNotExist, KeepsakeError, ObjectNotFound, StorageError
-from keepsake.repository import layout, recovery
+from keepsake.repository import history, layout, recovery
 from keepsake.repository.journal import journals, replay
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.staging import Staging
@@ -140,6 +140,7 @@ class _Check:
         # In this order: what appears between one listing and the next must not look like an orphan.
         self._archives = {info.key: info for prefix in _ARCHIVE_PREFIXES for info in self._storage.list(prefix)}
         self._heartbeats = {info.key: info for info in self._storage.list(layout.HEARTBEATS_PREFIX)}
+        self._segments = {info.key: info for info in self._storage.list(layout.METRICS_PREFIX)}
         root = repository.local_root
         self._journals = {place.experiment_id: place for place in journals(root)} if root is not None else {}
         self._staged = {id: place.entries() for id, place in self._journals.items()}
@@ -152,7 +153,9 @@ class _Check:
         findings += self._presence(archives)
         if not quick:
             findings += self._content(archives, progress)
+            findings += self._unreadable_history()
         findings += [*self._twice(), *self._dead_journals(), *self._temporary_files(), *self._orphans(archives), *self._beats()]
+        findings += self._orphaned_history()
         return Report(
             experiments=len(self._records),
             checkpoints=sum(len(record.checkpoints) for record in self._records),
@@ -298,6 +301,32 @@ class _Check:
             return Finding("leftover", "orphan", key, what, repair=lambda: self._storage.delete([key]))
         return Finding("note", "orphan", key, text)
 
+    # --- history ----------------------------------------------------------------------------------------------------
+
+    def _unreadable_history(self) -> Iterator[Finding]:
+        keys = [key for key in self._segments if layout.id_of_segment_key(key) is not None]
+        for key, lines in zip(keys, _side_by_side(self._damaged_lines, keys), strict=True):
+            if lines:
+                of = f"experiment {layout.short_id(layout.id_of_segment_key(key) or '')}"
+                what = f"{lines:,} line{'' if lines == 1 else 's'} of the history of {of} cannot be read and are left out"
+                yield Finding("damage", "history-damaged", key, what)
+
+    def _damaged_lines(self, key: str) -> int:
+        try:
+            return history.damaged_lines(self._storage.read(key))
+        except ObjectNotFound:
+            # Deleted meanwhile.
+            return 0
+
+    def _orphaned_history(self) -> Iterator[Finding]:
+        known = {record.id for record in self._records}
+        for key, info in self._segments.items():
+            id = layout.id_of_segment_key(key)
+            if id is None:
+                yield Finding("note", "foreign-file", key, "a file that is no history of keepsake's")
+            elif id not in known and self._gone(id):
+                yield self._orphan(key, info, "history that belongs to no record")
+
     # --- leftovers --------------------------------------------------------------------------------------------------
 
     def _beats(self) -> Iterator[Finding]:
@@ -306,15 +335,14 @@ class _Check:
             record = records.get(key)
             if layout.id_of_json_key(key) is None:
                 yield Finding("note", "foreign-file", key, "a file that is no heartbeat of keepsake's")
-            elif record is None and self._gone(key):
+            elif record is None and self._gone(layout.id_of_json_key(key) or ""):
                 yield self._orphan(key, info, "heartbeat that belongs to no record")
             elif record is not None and record.outcome is not None and info.age_s > tolerance_s(record.heartbeat_interval_s):
                 text = f"heartbeat of experiment {layout.short_id(record.id)}, which has ended"
                 yield Finding("leftover", "heartbeat", key, text, repair=_end_beat(self._repository, record.id))
 
-    def _gone(self, heartbeat_key: str) -> bool:
+    def _gone(self, id: str) -> bool:
         """Tell whether there is still no record: an experiment beats before its record is written."""
-        id = layout.id_of_json_key(heartbeat_key) or ""
         return self._repository.record_etag(id) is None and layout.record_key(id) not in self._unreadable
 
     def _dead_journals(self) -> Iterator[Finding]:
