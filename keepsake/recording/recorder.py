@@ -11,6 +11,7 @@ import copy
 import os
 import re
 import threading
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -741,12 +742,13 @@ class Recorder:
             return
         # A further beat would look for a record that is about to leave the outbox.
         self._stop_beating()
-        self._uploader.close()
         waiting = self._uploader.waiting()
         if waiting.size_bytes > WORTH_ANNOUNCING_BYTES and not self._quiet:
             left = size_text(waiting.size_bytes)
             messages.info(f"uploading {left} to {self._uploader.label}; Ctrl-C leaves that to keepsake sync")
+            self._uploader.on_progress = _said_progress(waiting.size_bytes)
         try:
+            self._uploader.close()
             self._uploader.flush(patience_s=EXIT_PATIENCE_S)
         finally:
             self._say_what_is_not_uploaded(self._uploader)
@@ -933,6 +935,23 @@ def _error_text(error: BaseException | str | None) -> str | None:
         text = type(error).__name__
     return redact_text(" ".join(text.split()))[:MAX_ERROR_LENGTH]
 
+
+def _said_progress(total_bytes: int) -> Callable[[int], None]:
+    """Return what tells people from time to time how much has arrived, given how many bytes more."""
+    arrived_bytes, said_at = 0, time.monotonic()
+
+    def add(count: int) -> None:
+        nonlocal arrived_bytes, said_at
+        arrived_bytes += count
+        if time.monotonic() - said_at >= PROGRESS_INTERVAL_S and arrived_bytes < total_bytes:
+            said_at = time.monotonic()
+            messages.info(f"uploaded {size_text(arrived_bytes)} of {size_text(total_bytes)}")
+
+    return add
+
+
+PROGRESS_INTERVAL_S = 10.0
+"""How often the end says how much has arrived."""
 
 MAX_STEPS_NAMED = 10
 """Most steps that a message lists."""

@@ -245,6 +245,7 @@ class Uploader:
         label: How the user wrote the address of the target.
         is_done: Whether the store had all of it after the last attempt.
         beats: Whether the experiment has a sign of life, the first of which is to be there before its record.
+        on_progress: Called with how many bytes have arrived, after each archive.
     """
 
     def __init__(self, outbox: Outbox, target: Repository, experiment_id: str) -> None:
@@ -252,7 +253,7 @@ class Uploader:
         self._outbox = outbox
         self._target = target
         self._id = experiment_id
-        self._upload = ExperimentUpload(outbox, target, experiment_id)
+        self._upload = ExperimentUpload(outbox, target, experiment_id, on_progress=lambda count: self.on_progress(count))
         self._changed = threading.Event()
         self._closed = threading.Event()
         self._starting = threading.RLock()
@@ -261,6 +262,7 @@ class Uploader:
         self._failures = 0
         self.is_done = False
         self.beats = False
+        self.on_progress: Callable[[int], None] = lambda _: None
 
     def bring(self) -> None:
         """Take the experiment into the outbox, if only the store has it.

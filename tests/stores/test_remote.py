@@ -122,6 +122,23 @@ def test_a_slow_line_does_not_hold_up_the_training(remote: Project, store: Proxy
     assert_complete(remote, 12)
 
 
+def test_the_end_says_what_it_waits_for_and_how_far_it_is(
+    remote: Project, store: Proxy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("keepsake.recording.recorder.WORTH_ANNOUNCING_BYTES", 0)
+    monkeypatch.setattr("keepsake.recording.recorder.PROGRESS_INTERVAL_S", 0.0)
+    experiment = remote.experiments.create()
+    store.latency_s = 0.05
+    for step in range(3):
+        Path("weights").write_bytes(os.urandom(50_000))
+        experiment.checkpoint("weights", step=step)
+    experiment.stop()
+    said = capsys.readouterr().err
+    assert "Ctrl-C leaves that to keepsake sync" in said
+    assert "uploaded 51 kB of 153 kB" in said
+    assert outbox_files(remote) == []
+
+
 def test_a_kill_in_the_middle_of_an_upload_is_mended_by_sync(remote: Project, store: Proxy, script: Start) -> None:
     run = script(TRAIN, env={"TALKS": "1"})
     assert run.process.stdin is not None
