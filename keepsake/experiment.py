@@ -352,6 +352,36 @@ class Experiment:
         points = self.repository.history(self.id) if self._is_stored else []
         return History.merged([*points, *(Point(one.step, one.created, one.metrics) for one in self.record.checkpoints)])
 
+    def plot(self, metric: str | None = None, logy: bool = False, plot_only: bool = False, *, ax: Any = None) -> Any:
+        """Draw a metric over the steps, as it was logged and at the checkpoints, with the best checkpoint marked.
+
+        Args:
+            metric: Its name; the primary metric if not given.
+            logy: Give its axis a logarithmic scale.
+            plot_only: Draw the curve and nothing around it.
+            ax: Axes of matplotlib to draw into; the present ones if not given.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ValueError: No metric is given, and there is no primary one.
+            KeyError: The metric was never recorded.
+            MissingDependency: matplotlib is not installed.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.get("4591273").plot("loss", logy=True)  # doctest: +SKIP
+        """
+        from keepsake.display.plots import plot_curve
+
+        name = metric if metric is not None else self.primary_metric()
+        steps, values = self.history().series(name)
+        best = self.best() if self.record.primary_metric is not None and name == self.primary_metric() else None
+        marked = (best.step, best.metrics[name]) if best is not None else None
+        label = self.short_id()
+        return plot_curve(steps, values, name=name, label=label, best=marked, logy=logy, plot_only=plot_only, ax=ax)
+
     def refresh(self) -> None:
         """Load all fields anew from the repository.
 

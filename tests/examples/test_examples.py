@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,23 @@ def test_an_example_records_its_training(name: str, tmp_path: Path) -> None:
 
     run("-m", "keepsake", "checkout", experiment["id"][:7], "-o", "out", cwd=tmp_path)
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    # The kernel's shell finds the command that belongs to this interpreter.
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    accuracy = notebook.cells[-1].outputs[0].data["text/plain"]
+    assert float(accuracy) > 0.8
+    experiments = json.loads(run("-m", "keepsake", "ls", "--json", cwd=tmp_path))
+    assert [one["status_reason"] for one in experiments] == ["finished"] * 3
+    assert sorted(one["params"]["alpha"] for one in experiments) == [1e-5, 1e-3, 1e-1]
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("train_*.py")), ids=lambda path: path.name)
