@@ -447,7 +447,9 @@ def _said(err: Exception) -> str:
     if isinstance(err, ClientError):
         message = str(err.response.get("Error", {}).get("Message", ""))
         return f"{_code(err)} {message}".strip().partition("\n")[0][:300]
-    return f"{type(err).__name__}: {err}".partition("\n")[0][:300]
+    # Of the address of a request the server is what people need; the rest is the key, which is said already.
+    text = re.sub(r'"(https?://[^/"]+)[^"]*"', r"\1", str(err)).removesuffix(".")
+    return f"{type(err).__name__}: {text}".partition("\n")[0][:300]
 
 
 def _is_transient(err: BaseException) -> bool:

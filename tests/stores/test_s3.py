@@ -328,8 +328,9 @@ def test_nobody_there_is_said(storage: S3Storage, monkeypatch: pytest.MonkeyPatc
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
-    with pytest.raises(StorageUnavailable, match="cannot list s3://acme-hotdog: unreachable for now"):
+    with pytest.raises(StorageUnavailable, match="cannot list s3://acme-hotdog: unreachable for now") as caught:
         list(storage.list())
+    assert caught.value.message.endswith(f": http://127.0.0.1:{port})")
 
 
 def test_a_forked_child_has_connections_of_its_own(storage: S3Storage) -> None:
