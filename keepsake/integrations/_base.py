@@ -95,7 +95,7 @@ class Run:
         resuming.wanted(resume)
         # Converted here, so that a copy for another process needs no more than plain values.
         self._params, self._problems = convert_params(params)
-        self._primary_metric = self._users_primary_metric = _checked(primary_metric)
+        self._primary_metric = self._users_primary_metric = metric_pair(primary_metric)
         self._path = path
         self._resume = resume
         self._quiet = quiet
@@ -363,8 +363,8 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float | int]:
     return plain
 
 
-def _checked(primary_metric: Any) -> tuple[str, str] | None:
-    """Return a primary metric as a pair."""
+def metric_pair(primary_metric: Any) -> tuple[str, str] | None:
+    """Return a primary metric as a pair; raises `ValueError` where it is none."""
     if primary_metric is None:
         return None
     try:

@@ -1,0 +1,5 @@
+"""The old import path of the Keras callback."""
+
+from keepsake.integrations.keras import KeepsakeCallback
+
+__all__ = ["KeepsakeCallback"]
