@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from keepsake import messages, resuming
 from keepsake.exceptions import DoesNotExist, WriteError
-from keepsake.integrations._calls import call_watch
+from keepsake.integrations._calls import CallWatch
 from keepsake.project import Project
 from keepsake.values import convert_metrics, convert_params
 
@@ -104,6 +104,7 @@ class Run:
         self._staging: Path | None = None
         self._seen_metrics: set[str] = set()
         self._earlier: dict[int, list[dict[str, Any]]] = {}
+        self._call: CallWatch | None = None
         self.experiment = experiment
         self.is_recorded = False
 
@@ -111,6 +112,11 @@ class Run:
     def experiment_id(self) -> str | None:
         """The ID of the experiment that this process records."""
         return self.experiment.id if self.experiment is not None and self.is_recorded else None
+
+    @property
+    def is_within_call(self) -> bool:
+        """Whether the call of ``fit`` that the experiment was started in has not been left."""
+        return self._call is not None and self._call.is_running
 
     def start(
         self,
@@ -149,7 +155,8 @@ class Run:
         if self.experiment is not None and self.is_recorded:
             self._earlier = _by_step(self.experiment) if self.experiment.record.resumed else {}
             if fit is not None and self._is_ours:
-                self.experiment.watch(call_watch(*fit))
+                self._call = CallWatch(*fit)
+                self.experiment.watch(self._call)
 
     def _let_go_of_another_process(self) -> None:
         """Forget an experiment that this process has from the one that forked it, and that only that one can record."""
@@ -240,6 +247,7 @@ class Run:
 
     def finish(self, outcome: Outcome, error: BaseException | None = None) -> None:
         """End the experiment, if it is ours."""
+        self._call = None
         if self._is_ours and self.experiment is not None:
             self.experiment.finish(outcome, error)
         self._remove_staging()
@@ -303,6 +311,7 @@ class Run:
             "_staging": None,
             "_seen_metrics": set(),
             "_earlier": {},
+            "_call": None,
         }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Run:

@@ -10,8 +10,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import CodeType, FrameType
+    from collections.abc import Iterator
+    from types import FrameType
 
     from keepsake.repository.status import Outcome
 
@@ -20,35 +20,45 @@ Ending = tuple["Outcome", "BaseException | str | None"]
 UNKNOWN_END = "the training was left without an end, as by an exception that was caught"
 
 
-def call_watch(package: str, function: str) -> Callable[[], Ending | None]:
-    """Return what tells how a training has ended that runs in the calling thread now, and None while it goes on.
+class CallWatch:
+    """Tells how a training has ended that runs in the calling thread now; called as `Experiment.watch` wants it.
 
-    Holds no frame, so that nothing of the training is kept alive by it.
+    Holds the frame of the call, and with it what is trained: forget it with the training. By its code alone one call could not be told
+    from the next.
 
     Args:
         package: The framework.
-        function: Its function that trains; of several on the stack, one inside the other, the outermost counts.
+        function: Its function that trains; of several on the stack, one inside the other, the outermost counts. Where there is none,
+            nothing is watched.
     """
-    thread = threading.get_ident()
-    code = _outermost(sys._getframe(1), package, function)
-    before = _last_error()
 
-    def ending() -> Ending | None:
-        if code is None or any(frame.f_code is code for frame in _frames(sys._current_frames().get(thread))):
+    def __init__(self, package: str, function: str) -> None:
+        self._thread = threading.get_ident()
+        self._call = _outermost(sys._getframe(1), package, function)
+        self._error_before = _last_error()
+        self._is_over = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the call that is watched has not been left."""
+        return self._call is not None and any(frame is self._call for frame in _frames(sys._current_frames().get(self._thread)))
+
+    def __call__(self) -> Ending | None:
+        """Return how the training has ended; None while it goes on."""
+        if not self._is_over and (self._call is None or self.is_running):
             return None
+        self._is_over, self._call = True, None
         error = _last_error()
-        if error is None or error is before:
+        if error is None or error is self._error_before:
             return "failed", UNKNOWN_END
         return ("interrupted" if isinstance(error, KeyboardInterrupt) else "failed"), error
 
-    return ending
 
-
-def _outermost(frame: FrameType | None, package: str, function: str) -> CodeType | None:
+def _outermost(frame: FrameType | None, package: str, function: str) -> FrameType | None:
     found = None
     for one in _frames(frame):
         if one.f_code.co_name == function and one.f_globals.get("__name__", "").partition(".")[0] == package:
-            found = one.f_code
+            found = one
     return found
 
 

@@ -787,6 +787,7 @@ class Recorder:
 
     def _retire(self) -> None:
         self._live = False
+        self._ending = None
         _recorders.pop(_place(self._repository, self.record.id), None)
         self._stop_beating()
         exits.unregister(self)
