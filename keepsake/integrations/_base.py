@@ -105,6 +105,7 @@ class Run:
         self._seen_metrics: set[str] = set()
         self._earlier: dict[int, list[dict[str, Any]]] = {}
         self._call: CallWatch | None = None
+        self._is_shared = False
         self.experiment = experiment
         self.is_recorded = False
 
@@ -142,6 +143,7 @@ class Run:
                 without an end, the experiment ends by itself.
         """
         self._let_go_of_another_process()
+        self._is_shared = False
         self._primary_metric = self._users_primary_metric or primary_metric
         if not self._is_ours and self.experiment is not None:
             self.is_recorded = is_rank_zero
@@ -157,6 +159,13 @@ class Run:
             if fit is not None and self._is_ours:
                 self._call = CallWatch(*fit)
                 self.experiment.watch(self._call)
+
+    def share(self, other: Run) -> None:
+        """Record into the experiment of another one, until the next start; it begins and ends there."""
+        self.experiment, self.is_recorded = other.experiment, other.is_recorded
+        self._earlier = other._earlier
+        self._primary_metric = self._users_primary_metric or other._primary_metric
+        self._is_shared = True
 
     def _let_go_of_another_process(self) -> None:
         """Forget an experiment that this process has from the one that forked it, and that only that one can record."""
@@ -248,7 +257,7 @@ class Run:
     def finish(self, outcome: Outcome, error: BaseException | None = None) -> None:
         """End the experiment, if it is ours."""
         self._call = None
-        if self._is_ours and self.experiment is not None:
+        if self._is_ours and not self._is_shared and self.experiment is not None:
             self.experiment.finish(outcome, error)
         self._remove_staging()
         self._warn_of_an_absent_primary_metric()

@@ -26,7 +26,7 @@ from tests.servers.proxy import Proxy, proxy
 from tests.servers.s3 import CREDENTIALS, moto_server
 
 Start = Callable[..., Script]
-FRAMEWORKS = ["huggingface"]
+FRAMEWORKS = ["lightning", "keras", "huggingface"]
 
 
 class Training(Protocol):

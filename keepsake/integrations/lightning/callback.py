@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from keepsake.exceptions import MissingDependency
-from keepsake.integrations._base import Run, guarded, warn_of
+from keepsake.integrations._base import Run, guarded, metric_pair, warn_of
+from keepsake.integrations.lightning._trainer import base_class, ending, is_a, monitored_by, outputs_of, params_of
+from keepsake.integrations.lightning.logger import KeepsakeLogger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,24 +28,7 @@ if TYPE_CHECKING:
     from keepsake.experiment import Experiment
     from keepsake.repository.status import Outcome
 
-NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
-"""The two names under which Lightning is installed. Their classes are unrelated."""
-
 __all__ = ["KeepsakeCallback"]
-
-
-def _callback_base() -> Any:
-    """Return ``Callback`` of the namespace that the program uses, else of the one that is installed."""
-    for namespace in (*(name for name in NAMESPACES if name in sys.modules), *NAMESPACES):
-        try:
-            return import_module(namespace).Callback
-        except ModuleNotFoundError as err:
-            # Only "it is not installed" is answered here; one that is broken says so itself.
-            if err.name is None or not namespace.startswith(err.name):
-                raise
-    raise MissingDependency(
-        "keepsake.integrations.lightning needs Lightning, which is not installed", hint='pip install "keepsake[lightning]"'
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +41,7 @@ class _Pending:
     metrics: dict[str, Any]
 
 
-class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
+class KeepsakeCallback(base_class("", "Callback")):  # type: ignore[misc]
     """Records a Lightning training: code, params, and at the end of each epoch its metrics and a checkpoint.
 
     Rank zero records; the other ranks only take part in saving. A training that goes on with the same Trainer is the same experiment.
@@ -73,9 +57,13 @@ class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
         save_weights_only: Save the model's weights and not the state of optimizers and callbacks.
         every_n_epochs: Lightning's own name for ``period``, which it outweighs.
         every_n_train_steps: Record each n optimizer steps as well.
+        monitor: Lightning's own way to say the primary metric's name, which ``primary_metric`` outweighs. If neither is given, it is
+            that of the Trainer's ModelCheckpoint.
+        mode: Whether less (``"min"``) or more (``"max"``) of it is better.
         path: What of the project is saved as code; None for nothing.
         experiment: An experiment of your own to record into; it is not ended then. One is made where the training starts if not
             given.
+        resume: An experiment to go on with, as for `keepsake.init`; None also for the one of the checkpoint that ``ckpt_path`` names.
         quiet: Say nothing at the start and the end.
 
     Attributes:
@@ -99,11 +87,18 @@ class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
         *,
         every_n_epochs: int | None = None,
         every_n_train_steps: int | None = None,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] = "min",
         path: str | os.PathLike[str] | None = ".",
         experiment: Experiment | None = None,
+        resume: str | bool | None = None,
         quiet: bool = False,
     ) -> None:
         super().__init__()
+        if mode not in ("min", "max"):
+            raise ValueError(f'mode must be "min" or "max", not {mode!r}')
+        if primary_metric is None and monitor is not None:
+            primary_metric = (monitor, "maximize" if mode == "max" else "minimize")
         period = period if every_n_epochs is None else every_n_epochs
         if period < 1 or (every_n_train_steps is not None and every_n_train_steps < 1):
             raise ValueError("period, every_n_epochs and every_n_train_steps count from 1")
@@ -113,7 +108,11 @@ class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
         self.period = period
         self.save_weights_only = save_weights_only
         self.every_n_train_steps = every_n_train_steps
-        self._run = Run(params, primary_metric, path, experiment, quiet=quiet)
+        self._given = params
+        self._users_metric = metric_pair(primary_metric)
+        self._run = Run(params, primary_metric, path, experiment, resume=resume, quiet=quiet)
+        self._logger: KeepsakeLogger | None = None
+        self._restored_id: str | None = None
         self._is_training = False
         self._multiples = 0
         self._saved_step = 0
@@ -136,6 +135,11 @@ class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
         experiment_id = self._run.experiment_id
         return {"experiment_id": experiment_id} if experiment_id is not None else {}
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember which experiment the checkpoint is of that a training goes on from."""
+        restored = state_dict.get("experiment_id")
+        self._restored_id = restored if isinstance(restored, str) else None
+
     # --- the start and the end --------------------------------------------------------------------------------------
 
     @guarded
@@ -153,12 +157,20 @@ class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
         """
         if trainer.fast_dev_run:
             return
-        self._run.start(
-            _params(trainer, pl_module) or [],
-            goes_on=trainer.global_step > 0,
-            exclude=_outputs(trainer, self.filepath) or [],
-            is_rank_zero=trainer.is_global_zero,
-        )
+        restored_id, self._restored_id = (self._restored_id if trainer.global_step > 0 else None), None
+        self._logger = next((one for one in trainer.loggers if isinstance(one, KeepsakeLogger)), None)
+        if self._logger is not None:
+            self._logger.begin(trainer, restored_id=restored_id, params=self._given, primary_metric=self._users_metric)
+            self._run.share(self._logger.run)
+        else:
+            self._run.start(
+                params_of(trainer, pl_module) or [],
+                goes_on=trainer.global_step > 0,
+                exclude=outputs_of(trainer, self.filepath) or [],
+                is_rank_zero=trainer.is_global_zero,
+                restored_id=restored_id,
+                primary_metric=monitored_by(trainer),
+            )
         # Where nothing is recorded nothing need be saved; but no rank can know that of the others, and they save together.
         self._is_training = self._run.is_recorded or trainer.world_size > 1
         self._multiples = trainer.global_step // (self.every_n_train_steps or 1)
@@ -167,7 +179,7 @@ class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
     @guarded
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Record what ended the training."""
-        self._finish(*_ending(exception))
+        self._finish(*ending(exception))
 
     @guarded
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -279,6 +291,10 @@ class KeepsakeCallback(_callback_base()):  # type: ignore[misc]
 
     @guarded
     def _checkpoint(self, pending: _Pending, metrics: dict[str, Any]) -> None:
+        if self._logger is not None and pending.step in self._logger.recorded_steps:
+            # What a ModelCheckpoint has saved at the same step.
+            self._run.clear_staging()
+            return
         try:
             self._run.checkpoint(pending.file, self._saved_as(), step=pending.step, metrics={**metrics, "epoch": pending.epoch})
         finally:
@@ -342,7 +358,7 @@ def __getattr__(name: str) -> Any:
 def _at_once(strategy: Any) -> Iterator[None]:
     """Save before returning: Lightning's AsyncCheckpointIO would write the file some time later."""
     checkpoint_io: Any = getattr(strategy, "checkpoint_io", None)
-    if not _is_a(checkpoint_io, "AsyncCheckpointIO"):
+    if not is_a(checkpoint_io, "AsyncCheckpointIO"):
         yield
         return
     strategy.checkpoint_io = checkpoint_io.checkpoint_io
@@ -350,49 +366,3 @@ def _at_once(strategy: Any) -> Iterator[None]:
         yield
     finally:
         strategy.checkpoint_io = checkpoint_io
-
-
-def _ending(error: BaseException) -> tuple[Outcome, BaseException | None]:
-    """Return outcome and error for what ended a training."""
-    if isinstance(error, KeyboardInterrupt) or _is_a(error, "SIGTERMException"):
-        return "interrupted", error
-    if isinstance(error, SystemExit) and error.code in (None, 0):
-        return "finished", None
-    return "failed", error
-
-
-def _is_a(value: object, class_name: str) -> bool:
-    """Tell whether something is of a class of Lightning's, of either namespace."""
-    return any(kind.__name__ == class_name for kind in type(value).__mro__)
-
-
-@guarded
-def _params(trainer: Any, module: Any) -> list[Any]:
-    """Return what the Trainer, the data module and the module know of the hyperparameters; each outweighs those before it."""
-    facts = {
-        "max_epochs": trainer.max_epochs,
-        "max_steps": trainer.max_steps if trainer.max_steps != -1 else None,
-        "precision": trainer.precision,
-        "accumulate_grad_batches": trainer.accumulate_grad_batches,
-        "gradient_clip_val": trainer.gradient_clip_val,
-        "strategy": type(trainer.strategy).__name__,
-        "devices": trainer.num_devices,
-        "nodes": trainer.num_nodes,
-    }
-    known = {"trainer": {name: value for name, value in facts.items() if value is not None}}
-    # As they were given to the constructor; what the code has changed since is not what the user set.
-    return [known, *(getattr(source, "hparams_initial", None) for source in (getattr(trainer, "datamodule", None), module))]
-
-
-@guarded
-def _outputs(trainer: Any, filepath: str | os.PathLike[str] | None) -> list[Path]:
-    """Return what Lightning writes into the project: outputs of this and earlier trainings, and no code."""
-    root = Path.cwd() / trainer.default_root_dir
-    outputs = [root / name for name in ("lightning_logs", "mlruns", "wandb")]
-    if any((root / "checkpoints").glob("*.ckpt")):
-        # Where a ModelCheckpoint writes without a logger; without such files it may be anything of the user's.
-        outputs.append(root / "checkpoints")
-    for logger in trainer.loggers:
-        outputs += [Path.cwd() / place for name in ("root_dir", "log_dir") if (place := getattr(logger, name, None))]
-    outputs += [Path(one.dirpath) for one in trainer.checkpoint_callbacks if getattr(one, "dirpath", None)]
-    return outputs + ([Path(filepath)] if filepath is not None else [])
