@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -76,14 +77,18 @@ class KerasCallback:
         self.save_best_only = save_best_only
         self.mode = mode
         pair = metric_pair(primary_metric)
-        self.monitor = monitor or (pair[0] if pair is not None else "val_loss" if save_best_only else None)
-        if pair is None and self.monitor is not None:
-            pair = (self.monitor, _goal(self.monitor, mode))
+        if monitor is None and save_best_only:
+            monitor = "val_loss"
+        if pair is None and monitor is not None:
+            pair = (monitor, _goal(monitor, mode))
+        self.monitor = pair[0] if pair is not None else None
         self._goal = pair[1].lower() if pair is not None else None
         self._run = Run(params, pair, path, experiment, resume=resume, quiet=quiet)
         self._best: float | None = None
-        self._batches = 0
         self._epoch = 0
+        self._batches = 0
+        self._last_batch = -1
+        self._is_due = False
         self._trained: weakref.ref[Any] | None = None
         self._bind()
 
@@ -99,8 +104,12 @@ class KerasCallback:
             raise ValueError(f"filepath of {kind} must end with {' or '.join(suffixes)}, not {name!r}")
         return name
 
+    @property
+    def _counts_batches(self) -> bool:
+        return self.save_freq != "epoch" or self.log_freq != "epoch"
+
     def _bind(self) -> None:
-        if self.save_freq != "epoch" or self.log_freq != "epoch":
+        if self._counts_batches:
             self.on_train_batch_end = self._after_batch
 
     @property
@@ -117,15 +126,24 @@ class KerasCallback:
         """
         trained = self._trained() if self._trained is not None else None
         self._batches = _iterations(self.model) or 0
-        self._best = None
+        self._is_due = False
         self._run.start(
             [_facts(self.model, self.params) or {}],
             goes_on=trained is self.model and self._batches > 0,
             exclude=[self.filepath] if self.filepath is not None else [],
-            is_rank_zero=_is_chief(),
+            is_rank_zero=_is_chief(self.package),
             fit=(self.package, "fit"),
         )
         self._trained = weakref.ref(self.model)
+        self._best = self._best_so_far()
+
+    @guarded
+    def _best_so_far(self) -> float | None:
+        """Return the best value that an experiment which goes on has already."""
+        checkpoints = self.experiment.checkpoints if self.experiment is not None and self._run.is_recorded else []
+        values = [convert(checkpoint.metrics.get(self.monitor or "")) for checkpoint in checkpoints]
+        known = [value for value in values if isinstance(value, int | float) and value == value]
+        return (min(known) if self._goal == "minimize" else max(known)) if known else None
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """End the experiment."""
@@ -140,26 +158,45 @@ class KerasCallback:
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Remember which epoch it is."""
         self._epoch = epoch
+        self._last_batch = -1
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Record the epoch."""
+        if not self._counts_batches:
+            self._batches += self._num_batches or 1
         metrics = self._metrics(epoch, logs or {}) or {}
-        if self.save_freq == "epoch" and self._is_wanted(metrics):
+        if (self.save_freq == "epoch" or self._is_due) and self._is_wanted(metrics):
             self._save(metrics)
         else:
             self._log(metrics)
+        self._is_due = False
 
     def _after_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        # Some have no optimizer of their own.
-        self._batches = self._batches + 1
-        metrics: dict[str, Any] | None = None
-        if self.log_freq != "epoch" and self._batches % self.log_freq == 0:
-            metrics = self._metrics(self._epoch, logs or {}) or {}
+        before = self._batches
+        # Called once for several where they are run together; the number given may then be beyond that of the last.
+        last = batch if self._num_batches is None else min(batch, self._num_batches - 1)
+        self._batches += last - self._last_batch
+        self._last_batch = last
+        logs_now, saves_now = (
+            frequency != "epoch" and before // frequency < self._batches // frequency
+            for frequency in (self.log_freq, self.save_freq)
+        )
+        # What ends an epoch is saved with all metrics of the epoch, which are not there yet.
+        self._is_due = saves_now and last + 1 == self._num_batches
+        saves_now = saves_now and not self._is_due
+        if not logs_now and not saves_now:
+            return
+        metrics = self._metrics(self._epoch, logs or {}) or {}
+        if saves_now and self._is_wanted(metrics):
+            self._save(metrics)
+        elif logs_now:
             self._log(metrics)
-        if self.save_freq != "epoch" and self._batches % self.save_freq == 0:
-            metrics = metrics or self._metrics(self._epoch, logs or {}) or {}
-            if self._is_wanted(metrics):
-                self._save(metrics)
+
+    @property
+    def _num_batches(self) -> int | None:
+        """How many batches make an epoch, where Keras knows."""
+        steps = (self.params or {}).get("steps")
+        return steps if isinstance(steps, int) and steps > 0 else None
 
     def _is_wanted(self, metrics: Mapping[str, Any]) -> bool:
         """Tell whether a model is to be saved: it is better than those before, or they need not be."""
@@ -176,10 +213,15 @@ class KerasCallback:
     def _metrics(self, epoch: int, logs: Mapping[str, Any]) -> dict[str, Any]:
         """Return a copy of the logs, which all callbacks share, with what Keras leaves out."""
         rate = _learning_rate(self.model)
-        return {**logs, "epoch": epoch, **({LEARNING_RATE: rate} if rate is not None else {})}
+        # Callbacks that change the rate put that of this epoch among the logs.
+        return {**({LEARNING_RATE: rate} if rate is not None else {}), **logs, "epoch": epoch}
 
     def _step(self) -> int:
-        return _iterations(self.model) or self._batches
+        made = _iterations(self.model)
+        if made or getattr(self.model.optimizer, "gradient_accumulation_steps", None):
+            return made or 0
+        # A model with several optimizers of its own leaves this one unused, or has none.
+        return self._batches
 
     @guarded
     def _log(self, metrics: Mapping[str, Any]) -> None:
@@ -277,8 +319,10 @@ def _facts(model: Any, fit: Mapping[str, Any] | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "optimizer": _optimizer(getattr(model, "optimizer", None)),
         "loss": _name(getattr(model, "loss", None)),
+        **_compiled(model),
+        "dtype_policy": getattr(getattr(model, "dtype_policy", None), "name", None),
+        "fit": {name: (fit or {}).get(name) for name in ("epochs", "steps")},
     }
-    facts["fit"] = {name: (fit or {}).get(name) for name in ("epochs", "steps")}
     # A model that has not been built yet has none.
     with suppress(Exception):
         facts["num_params"] = model.count_params()
@@ -288,10 +332,38 @@ def _facts(model: Any, fit: Mapping[str, Any] | None) -> dict[str, Any]:
 def _optimizer(optimizer: Any) -> dict[str, Any] | None:
     if optimizer is None:
         return None
+    # With mixed precision there is one around it.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     # Its own name counts how many there have been.
     config = {name: value for name, value in optimizer.get_config().items() if name != "name" and value is not None}
     short = {name: _short(found) if isinstance(found := convert(value), float) else found for name, value in config.items()}
     return {"name": type(optimizer).__name__, **short}
+
+
+def _compiled(model: Any) -> dict[str, Any]:
+    """Return which metrics a model was compiled with."""
+    with suppress(Exception), warnings.catch_warnings():
+        # Of lambdas, whose code we leave out.
+        warnings.simplefilter("ignore")
+        config = model.get_compile_config() or {}
+        return {name: _named(config.get(name)) for name in ("loss_weights", "metrics", "weighted_metrics")}
+    return {}
+
+
+def _named(config: Any) -> Any:
+    """Return what a serialized object is called."""
+    if isinstance(config, list | tuple):
+        return [_named(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    if "class_name" not in config:
+        return {name: _named(item) for name, item in config.items()}
+    inner = config.get("config")
+    if isinstance(inner, str):
+        return inner
+    if config["class_name"] == "__lambda__":
+        return "<lambda>"
+    return inner.get("name") or config["class_name"] if isinstance(inner, dict) else config["class_name"]
 
 
 def _name(value: Any) -> Any:
@@ -331,24 +403,25 @@ def _cluster() -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_chief() -> bool:
+def _is_chief(package: str) -> bool:
     """Tell whether this process of a distributed training records."""
     task = _cluster().get("task")
     if isinstance(task, dict) and task:
         has_chief = any(name in _cluster().get("cluster", {}) for name in ("chief", "master"))
         kind, index = task.get("type"), int(task.get("index", 0))
         return kind in ("chief", "master") or (kind == "worker" and index == 0 and not has_chief)
-    return _rank() == 0
+    return _rank(package) == 0
 
 
 def _is_distributed() -> bool:
     return sum(len(tasks) for tasks in _cluster().get("cluster", {}).values()) > 1
 
 
-def _rank() -> int:
-    """Return the rank that a backend which is loaded already knows; 0 where none does."""
-    jax, torch = sys.modules.get("jax"), sys.modules.get("torch.distributed")
-    if jax is not None and os.environ.get("KERAS_BACKEND") == "jax" and jax.process_count() > 1:
+def _rank(package: str) -> int:
+    """Return the rank that the backend knows; 0 where none does."""
+    keras, jax, torch = (sys.modules.get(name) for name in (package, "jax", "torch.distributed"))
+    # Asked only where it trains: to be asked makes JAX take its devices.
+    if jax is not None and keras is not None and keras.backend.backend() == "jax" and jax.process_count() > 1:
         return int(jax.process_index())
     if torch is not None and torch.is_available() and torch.is_initialized():
         return int(torch.get_rank())
