@@ -110,6 +110,11 @@ class Run:
         self.is_recorded = False
 
     @property
+    def params(self) -> dict[str, Value]:
+        """What the user says."""
+        return self._params
+
+    @property
     def experiment_id(self) -> str | None:
         """The ID of the experiment that this process records."""
         return self.experiment.id if self.experiment is not None and self.is_recorded else None

@@ -28,11 +28,13 @@ def base_class(module: str, name: str) -> Any:
     """
     for namespace in (*(name for name in NAMESPACES if name in sys.modules), *NAMESPACES):
         try:
-            return getattr(import_module(f"{namespace}.{module}".rstrip(".")), name)
+            import_module(namespace)
         except ModuleNotFoundError as err:
             # Only "it is not installed" is answered here; one that is broken says so itself.
             if err.name is None or not namespace.startswith(err.name):
                 raise
+        else:
+            return getattr(import_module(f"{namespace}.{module}".rstrip(".")), name)
     raise MissingDependency(
         "keepsake.integrations.lightning needs Lightning, which is not installed", hint='pip install "keepsake[lightning]"'
     )

@@ -108,7 +108,6 @@ class KeepsakeCallback(base_class("", "Callback")):  # type: ignore[misc]
         self.period = period
         self.save_weights_only = save_weights_only
         self.every_n_train_steps = every_n_train_steps
-        self._given = params
         self._users_metric = metric_pair(primary_metric)
         self._run = Run(params, primary_metric, path, experiment, resume=resume, quiet=quiet)
         self._logger: KeepsakeLogger | None = None
@@ -160,7 +159,7 @@ class KeepsakeCallback(base_class("", "Callback")):  # type: ignore[misc]
         restored_id, self._restored_id = (self._restored_id if trainer.global_step > 0 else None), None
         self._logger = next((one for one in trainer.loggers if isinstance(one, KeepsakeLogger)), None)
         if self._logger is not None:
-            self._logger.begin(trainer, restored_id=restored_id, params=self._given, primary_metric=self._users_metric)
+            self._logger.begin(trainer, restored_id=restored_id, params=self._run.params, primary_metric=self._users_metric)
             self._run.share(self._logger.run)
         else:
             self._run.start(
