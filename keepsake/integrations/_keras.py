@@ -31,6 +31,9 @@ LEARNING_RATE = "learning_rate"
 DIGITS = 7
 """Significant digits of a 32-bit float: Keras holds a learning rate of 0.001 as 0.0010000000474974513."""
 
+MORE_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "fbeta", "fmeasure", "iou", "r2", "sensitivity", "specificity")
+"""Parts of the names of Keras's metrics that are to grow."""
+
 
 class KerasCallback:
     """The hooks, to be put before a Keras's own ``Callback`` class."""
@@ -287,11 +290,10 @@ class KerasCallback:
 
 
 def _goal(monitor: str, mode: str) -> str:
-    """Return what is better for a metric, where it is not said by the same names as Keras's ModelCheckpoint does."""
+    """Return what is better of a metric; where that is not said, its name tells."""
     if mode == "auto":
-        mode = (
-            "max" if "acc" in monitor or "auc" in monitor.lower() or monitor.startswith(("fmeasure", "val_fmeasure")) else "min"
-        )
+        name = monitor.lower()
+        mode = "max" if "loss" not in name and any(part in name for part in MORE_IS_BETTER) else "min"
     return "maximize" if mode == "max" else "minimize"
 
 

@@ -8,7 +8,7 @@ from keepsake.integrations._keras import KerasCallback
 try:
     from keras.callbacks import Callback
 except ModuleNotFoundError as _err:
-    if _err.name != "keras":
+    if _err.name not in ("keras", "keras.callbacks"):
         # Keras is there, and lacks its backend, which it says better.
         raise
     raise MissingDependency(
@@ -29,15 +29,17 @@ class KeepsakeCallback(KerasCallback, Callback):  # type: ignore[misc]
             project directory; an absolute one, and one that leaves that directory, is recorded under its base name. May hold
             ``{epoch}`` and names of metrics. Nothing is written there. None records metrics only.
         params: Hyperparameters, of any type that `keepsake.init` takes; they outweigh what Keras knows: the optimizer's configuration
-            (``optimizer``), the loss, the size of the model and the arguments of fit (``fit``).
+            (``optimizer``), the loss and the metrics by their names, the size of the model and how long it trains (``fit``).
         primary_metric: Name and goal of the metric to choose the best checkpoint by, such as ``("val_loss", "minimize")``.
-        save_freq: ``"epoch"``, or a number of batches after each of which the model is recorded.
+        save_freq: ``"epoch"``, or a number of batches, each time after which the model is recorded. Where they end an epoch, with all
+            metrics of the epoch.
         save_weights_only: Record the weights alone; ``filepath`` then ends with ``.weights.h5``.
         log_freq: ``"epoch"``, or a number of batches after each of which the running metrics become a point of the history.
         monitor: Keras's own way to say the primary metric's name, which ``primary_metric`` outweighs.
-        mode: ``"min"``, ``"max"``, or ``"auto"`` to tell it from the name: more is better of accuracies and areas under curves.
-        save_best_only: Record the model only where the primary metric (``val_loss`` if none is given) is better than before. The metrics
-            of the other epochs are points of the history.
+        mode: ``"min"``, ``"max"``, or ``"auto"`` to tell it from the name: more is better of accuracies, areas under
+            curves, precision, recall and their like.
+        save_best_only: Record the model only where the primary metric (``val_loss`` if none is given) is better than ever in this
+            experiment. The metrics of the other epochs are points of the history.
         path: What of the project is saved as code; None for nothing.
         experiment: An experiment of yours to record into; it is not ended. None makes one at the start of the training.
         resume: An experiment to go on with, as for `keepsake.init`.

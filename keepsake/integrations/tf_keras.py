@@ -8,7 +8,7 @@ from keepsake.integrations._keras import KerasCallback
 try:
     from tf_keras.callbacks import Callback
 except ModuleNotFoundError as _err:
-    if _err.name != "tf_keras":
+    if _err.name not in ("tf_keras", "tf_keras.callbacks"):
         # It is there, and lacks TensorFlow, which it says better.
         raise
     raise MissingDependency(

@@ -21,7 +21,7 @@ def run(*command: str, cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["train_loop.py", "train_lightning.py"])
+@pytest.mark.parametrize("name", ["train_loop.py", "train_lightning.py", "train_keras.py"])
 def test_an_example_records_its_training(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text((EXAMPLES / name).read_text(encoding="utf-8"), encoding="utf-8")
     run("-m", "keepsake", "init", "--yes", cwd=tmp_path)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import logging
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,20 @@ from keepsake import Experiment, Project
 from keepsake.integrations.keras import KeepsakeCallback
 from keepsake.integrations.tf_keras import KeepsakeCallback as TfKeepsakeCallback
 from keepsake.recording import exits
-from tests.conftest import ROOT, Script
+from tests.conftest import Script
 from tests.integrations.training_keras import AtEpoch, data, make_model
 
 Start = Callable[..., Script]
 
 BATCHES = 4
 """How many batches an epoch of these trainings has."""
+
+
+@pytest.fixture(autouse=True)
+def _nobody_handles_log_records() -> Iterator[None]:
+    """Saving in an older format makes absl, which Keras logs with, a handler of all records; then our lines go there."""
+    yield
+    logging.getLogger().handlers.clear()
 
 
 def fit(callbacks: list[Any], model: Any = None, *, epochs: int = 2, **options: Any) -> Any:
@@ -191,7 +199,7 @@ def test_a2_the_file_is_recorded_under_its_name_and_written_nowhere_else(
     fit([quiet(filepath)], epochs=1)
     [checkpoint] = only(project).checkpoints
     assert checkpoint.path == saved_as
-    assert keras.models.load_model(restored(checkpoint, tmp_path)).count_params() == 49
+    assert keras.models.load_model(restored(checkpoint, tmp_path), compile=False).count_params() == 49
     assert sorted(path.name for path in project.directory.iterdir()) == [".keepsake", "keepsake.yaml"]
     assert not (project.directory / ".keepsake" / "staging").exists()
 
@@ -237,7 +245,7 @@ def test_without_an_optimizer_of_its_own_batches_are_counted(project: Project, s
 
 
 def test_the_learning_rate_is_that_of_the_epoch(project: Project) -> None:
-    reduce = keras.callbacks.ReduceLROnPlateau(monitor="score", factor=0.1, patience=1)
+    reduce = keras.callbacks.ReduceLROnPlateau(monitor="score", mode="min", factor=0.1, patience=1)
     fit([Logs("score", [1.0, 1.0, 1.0]), reduce, quiet(filepath=None)], epochs=3)
     assert only(project).checkpoints.metrics["learning_rate"] == pytest.approx([1e-3, 1e-3, 1e-4])
 
@@ -257,7 +265,7 @@ def test_the_learning_rate_is_that_of_the_epoch(project: Project) -> None:
         {"log_freq": "batch"},
         {"mode": "best"},
         {"primary_metric": ("val_loss", "lower")},
-        {"resume": 3},
+        {"resume": "the last one"},
     ],
 )
 def test_k1_what_makes_no_sense_is_said_before_the_training(options: dict[str, Any]) -> None:
@@ -386,8 +394,9 @@ def test_a10_a_model_that_is_dropped_is_not_kept_alive(project: Project) -> None
 
 
 def test_a11_the_working_directory_may_change(project: Project, tmp_path: Path) -> None:
+    directory = Path.cwd()
     fit([quiet("out/model.keras"), AtEpoch(lambda epoch: os.chdir(tmp_path))])
-    os.chdir(project.directory)
+    os.chdir(directory)
     assert [one.path for one in only(project).checkpoints] == ["out/model.keras"] * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["project"]
 
@@ -529,7 +538,7 @@ def test_k7_epochs_without_validation_have_no_old_values(project: Project) -> No
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_k8_the_last_checkpoint_has_the_weights_of_the_last_epoch(project: Project, tmp_path: Path, is_first: bool) -> None:
-    stopping = keras.callbacks.EarlyStopping(monitor="score", patience=1, restore_best_weights=True)
+    stopping = keras.callbacks.EarlyStopping(monitor="score", mode="min", patience=1, restore_best_weights=True)
     callback = quiet(primary_metric=("score", "minimize"))
     ours = [callback, stopping] if is_first else [stopping, callback]
     model = fit([Logs("score", [1.0, 2.0, 3.0]), *ours], epochs=3)
@@ -612,7 +621,7 @@ BACKEND = """
 
     # Only a callback that counts batches makes Keras wait for each.
     model = train([], epochs=1)
-    is_async = keras.backend.backend() == "jax"
+    is_async = keras.backend.backend() != "tensorflow"
     for options in ({}, {"save_freq": 2}):
         listed = keras.callbacks.CallbackList([KeepsakeCallback(**options)], model=model)
         assert listed._async_train == (is_async and not options), options
@@ -630,8 +639,8 @@ BACKEND = """
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_k2_k3_k10_on_each_backend(project: Project, script: Start, backend: str) -> None:
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_k2_k3_k10_on_the_other_backends(project: Project, script: Start, backend: str) -> None:
     run = script(BACKEND, env={"KERAS_BACKEND": backend})
     assert run.wait() == 0, run.stderr
     first, second = project.experiments.list()
@@ -797,7 +806,3 @@ def test_without_a_repository_the_training_does_not_start(tmp_path: Path, monkey
     with pytest.raises(keepsake.exceptions.KeepsakeError):
         fit([KeepsakeCallback(), AtEpoch(epochs.append)])
     assert epochs == []
-
-
-def test_the_example_is_in_the_documentation() -> None:
-    assert "examples/train_keras.py" in (ROOT / "docs" / "keras.md").read_text(encoding="utf-8")

@@ -1,0 +1,295 @@
+"""What it costs to record a training of each framework, beside what W&B (offline), MLflow (SQLite) and DVCLive cost on the same training.
+
+Every contender trains the same, logs each step, and saves the model after each epoch, as the framework itself would. What is compared is
+the call of fit with all that the tracker does in it and until its own end. Run it with ``tox run -e bench-integrations``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import io
+import logging
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _measure import interleave, parser, report, workplace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ALONE = "the framework alone"
+SAVING = "with its own saving"
+STEPS, EPOCHS, BATCH = 200, 3, 64
+os.environ |= {
+    "KEEPSAKE_LOG": "error",
+    "WANDB_MODE": "offline",
+    "WANDB_SILENT": "true",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
+    "DVC_NO_ANALYTICS": "true",
+    "DVCLIVE_LOG_LEVEL": "ERROR",
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+def main() -> None:
+    options = parser(__doc__, rounds=5)
+    options.add_argument("--only", choices=["lightning", "keras", "huggingface"], help="one framework")
+    arguments = options.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    frameworks = {"lightning": lightning, "keras": keras, "huggingface": huggingface}
+    with workplace(arguments.directory) as place, contextlib.chdir(place):
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
+        Path("keepsake.yaml").write_text("repository: file://.keepsake\n", encoding="utf-8")
+        for name, contenders in frameworks.items():
+            if arguments.only in (None, name):
+                found = {label: functools.partial(timed, place, train) for label, train in contenders().items()}
+                figures = interleave(found, arguments.rounds)
+                title = f"{name}: {EPOCHS} epochs of {STEPS} steps, each step logged, each epoch saved"
+                report(title, figures["fit"], ALONE, SAVING)
+
+
+def timed(place: Path, train: Callable[[Path], None]) -> dict[str, float]:
+    """Train in an empty directory and return how long it took, in seconds."""
+    directory = place / f"run{time.monotonic_ns()}"
+    directory.mkdir()
+    gc.collect()
+    with contextlib.chdir(directory), quiet():
+        start_s = time.perf_counter()
+        train(directory)
+        return {"fit": time.perf_counter() - start_s}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def optional(contenders: dict[str, Any], label: str, module: str, make: Callable[[], Any]) -> None:
+    """Add a contender if its package is installed."""
+    try:
+        __import__(module)
+    except ImportError:
+        print(f"without {label}: {module} is not installed")
+    else:
+        contenders[label] = make()
+
+
+# --- Lightning --------------------------------------------------------------------------------------------------------
+
+
+def lightning() -> dict[str, Callable[[Path], None]]:
+    import lightning.pytorch as pl
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from keepsake.integrations.lightning import KeepsakeCallback, KeepsakeLogger
+
+    x = torch.randn(STEPS * BATCH, 256)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.Sequential(torch.nn.Linear(256, 1024), torch.nn.ReLU(), torch.nn.Linear(1024, 1))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = torch.nn.functional.mse_loss(self.layers(batch[0]), batch[1])
+            self.log("loss", loss, on_step=True, on_epoch=True)
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.Adam(self.parameters())
+
+    def fit(place: Path, *, logger: Callable[[], Any] = lambda: False, callbacks: Callable[[], list[Any]] = list) -> None:
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_epochs=EPOCHS,
+            logger=logger(),
+            callbacks=callbacks(),
+            log_every_n_steps=1,
+            enable_checkpointing=bool(callbacks()) and not isinstance(callbacks()[0], KeepsakeCallback),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=place,
+        )
+        trainer.fit(Module(), DataLoader(data, batch_size=BATCH))
+
+    def saver() -> list[Any]:
+        return [pl.callbacks.ModelCheckpoint(save_top_k=-1)]
+
+    contenders: dict[str, Any] = {
+        ALONE: fit,
+        SAVING: functools.partial(fit, callbacks=saver),
+        "keepsake, callback": functools.partial(fit, callbacks=lambda: [KeepsakeCallback()]),
+        "keepsake, logger and its files": functools.partial(fit, logger=lambda: KeepsakeLogger(log_model="all"), callbacks=saver),
+    }
+
+    def wandb() -> Any:
+        import wandb
+
+        def run(place: Path) -> None:
+            fit(place, logger=lambda: pl.loggers.WandbLogger(offline=True, save_dir=place), callbacks=saver)
+            wandb.finish()
+
+        return run
+
+    def dvclive() -> Any:
+        from dvclive.lightning import DVCLiveLogger
+
+        return functools.partial(fit, logger=lambda: DVCLiveLogger(save_dvc_exp=False, dvcyaml=None), callbacks=saver)
+
+    optional(contenders, "W&B", "wandb", wandb)
+    optional(
+        contenders,
+        "MLflow",
+        "mlflow",
+        lambda: functools.partial(
+            fit, logger=lambda: pl.loggers.MLFlowLogger(tracking_uri=os.environ["MLFLOW_TRACKING_URI"]), callbacks=saver
+        ),
+    )
+    optional(contenders, "DVCLive", "dvclive", dvclive)
+    return contenders
+
+
+# --- Keras ------------------------------------------------------------------------------------------------------------
+
+
+def keras() -> dict[str, Callable[[Path], None]]:
+    import keras
+    import numpy as np
+
+    from keepsake.integrations.keras import KeepsakeCallback
+
+    x = np.random.default_rng(0).normal(size=(STEPS * BATCH, 256)).astype("float32")
+    y = x.sum(1, keepdims=True)
+
+    def fit(place: Path, callbacks: Callable[[], list[Any]] = list) -> None:
+        model = keras.Sequential([keras.Input((256,)), keras.layers.Dense(1024, activation="relu"), keras.layers.Dense(1)])
+        model.compile("adam", loss="mse")
+        model.fit(x, y, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=callbacks())
+
+    def saver() -> Any:
+        return keras.callbacks.ModelCheckpoint("{epoch}.keras")
+
+    contenders: dict[str, Any] = {
+        ALONE: fit,
+        SAVING: functools.partial(fit, callbacks=lambda: [saver()]),
+        "keepsake": functools.partial(fit, callbacks=lambda: [KeepsakeCallback(log_freq=1)]),
+    }
+
+    def wandb() -> Any:
+        import wandb
+        from wandb.integration.keras import WandbMetricsLogger
+
+        def run(place: Path) -> None:
+            wandb.init(project="benchmark", dir=place)
+            fit(place, callbacks=lambda: [WandbMetricsLogger(log_freq=1), saver()])
+            wandb.finish()
+
+        return run
+
+    def mlflow() -> Any:
+        import mlflow
+
+        def run(place: Path) -> None:
+            with mlflow.start_run():
+                fit(place, callbacks=lambda: [mlflow.keras.MlflowCallback(log_every_epoch=False, log_every_n_steps=1), saver()])
+
+        return run
+
+    def dvclive() -> Any:
+        from dvclive.keras import DVCLiveCallback
+
+        return functools.partial(fit, callbacks=lambda: [DVCLiveCallback(save_dvc_exp=False, dvcyaml=None), saver()])
+
+    optional(contenders, "W&B", "wandb", wandb)
+    optional(contenders, "MLflow", "mlflow", mlflow)
+    optional(contenders, "DVCLive (epochs only)", "dvclive", dvclive)
+    return contenders
+
+
+# --- Hugging Face -----------------------------------------------------------------------------------------------------
+
+
+def huggingface() -> dict[str, Callable[[Path], None]]:
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, Trainer, TrainingArguments
+
+    from keepsake.integrations.huggingface import KeepsakeCallback
+
+    class Words(torch.utils.data.Dataset):
+        words = torch.randint(0, 1000, (STEPS * 8, 32))
+
+        def __len__(self) -> int:
+            return len(self.words)
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            words = self.words[index]
+            return {"input_ids": words, "attention_mask": torch.ones_like(words), "labels": int(words[0] < 500)}
+
+    def fit(place: Path, *, saves: str = "epoch", callbacks: Callable[[], list[Any]] = list) -> None:
+        config = BertConfig(vocab_size=1000, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256)
+        arguments = TrainingArguments(
+            output_dir=str(place / "out"),
+            num_train_epochs=EPOCHS,
+            per_device_train_batch_size=8,
+            save_strategy=saves,
+            logging_steps=1,
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            dataloader_pin_memory=False,
+        )
+        trainer = Trainer(BertForSequenceClassification(config), arguments, train_dataset=Words(), callbacks=callbacks())
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+
+    contenders: dict[str, Any] = {
+        ALONE: functools.partial(fit, saves="no"),
+        SAVING: fit,
+        "keepsake": functools.partial(fit, callbacks=lambda: [KeepsakeCallback()]),
+    }
+
+    def wandb() -> Any:
+        import wandb
+        from transformers.integrations import WandbCallback
+
+        def run(place: Path) -> None:
+            fit(place, callbacks=lambda: [WandbCallback()])
+            wandb.finish()
+
+        return run
+
+    def mlflow() -> Any:
+        import mlflow
+        from transformers.integrations import MLflowCallback
+
+        def run(place: Path) -> None:
+            fit(place, callbacks=lambda: [MLflowCallback()])
+            mlflow.end_run()
+
+        return run
+
+    def dvclive() -> Any:
+        from dvclive import Live
+        from transformers.integrations import DVCLiveCallback
+
+        return functools.partial(fit, callbacks=lambda: [DVCLiveCallback(live=Live(save_dvc_exp=False, dvcyaml=None))])
+
+    optional(contenders, "W&B", "wandb", wandb)
+    optional(contenders, "MLflow", "mlflow", mlflow)
+    optional(contenders, "DVCLive", "dvclive", dvclive)
+    return contenders
+
+
+if __name__ == "__main__":
+    main()
