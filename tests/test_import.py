@@ -67,3 +67,23 @@ def test_the_originals_import_paths_work() -> None:
     assert Experiment is keepsake.Experiment
     assert {Checkpoint, CheckpointList, PrimaryMetric, ExperimentList}
     assert {ConfigNotFound, DoesNotExist, ReadError, WriteError}
+
+
+@pytest.mark.parametrize(
+    ("module", "framework", "hint"),
+    [
+        ("keepsake.integrations.lightning", "lightning", 'pip install "keepsake[lightning]"'),
+        ("keepsake.integrations.keras", "keras", 'pip install "keepsake[keras]"'),
+        ("keepsake.integrations.tf_keras", "tf_keras", "pip install keepsake tf_keras"),
+        ("keepsake.integrations.huggingface", "transformers", 'pip install "keepsake[huggingface]"'),
+        ("keepsake.pl_callback", "lightning", 'pip install "keepsake[lightning]"'),
+        ("keepsake.keras_callback", "keras", 'pip install "keepsake[keras]"'),
+    ],
+)
+def test_an_integration_without_its_framework_names_the_install_line(module: str, framework: str, hint: str) -> None:
+    absent = ("pytorch_lightning", framework)
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import {module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-2:]
+    assert last[0].startswith(f"keepsake.exceptions.MissingDependency: keepsake.integrations.{module.rpartition('.')[2]}"[:60])
+    assert last[1] == f"hint: {hint}"
