@@ -41,12 +41,21 @@ def imported_packages() -> dict[str, str]:
 def _add(distribution: Distribution, modules: _Modules, versions: dict[str, str]) -> None:
     try:
         if _is_imported(distribution, modules):
-            name, version = distribution.metadata["Name"], distribution.version
+            name, version = _name_and_version(distribution)
             if name and version:
                 # The first one on sys.path is the one that is imported.
                 versions.setdefault(str(name), str(version))
     except Exception as err:  # noqa: BLE001 - see imported_packages
         messages.debug(f"cannot read the metadata of a package: {err!r}")
+
+
+def _name_and_version(distribution: Distribution) -> tuple[str | None, str | None]:
+    # Parsed as a whole, as mail, the descriptions of a hundred packages take longer than all the rest of a start.
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    head = dict(line.partition(": ")[::2] for line in reversed(text.partition("\n\n")[0].splitlines()))
+    if "Name" in head and "Version" in head:
+        return head["Name"].strip(), head["Version"].strip()
+    return distribution.metadata["Name"], distribution.version
 
 
 class _Modules:
