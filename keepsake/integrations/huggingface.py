@@ -56,16 +56,11 @@ OTHER_RANKS_PATIENCE_S = 60.0
 POLL_S = 0.02
 
 DECIDING = {
-    "bf16",
-    "fp16",
     "gradient_accumulation_steps",
     "learning_rate",
     "lr_scheduler_type",
-    "max_grad_norm",
-    "max_steps",
     "num_train_epochs",
     "optim",
-    "per_device_eval_batch_size",
     "per_device_train_batch_size",
     "seed",
     "warmup_steps",
@@ -73,8 +68,20 @@ DECIDING = {
 }
 """Arguments that are recorded also where they have their default value."""
 
-WHEREABOUTS = {"output_dir", "logging_dir", "report_to", "run_name", "local_rank", "logging_strategy", "trackio_space_id"}
-"""Arguments that decide nothing of a model."""
+UNTOLD = {
+    "accelerator_config",
+    "disable_tqdm",
+    "do_eval",
+    "do_predict",
+    "do_train",
+    "local_rank",
+    "logging_dir",
+    "output_dir",
+    "report_to",
+    "run_name",
+    "trackio_space_id",
+}
+"""Arguments that decide nothing of a model, or that the Trainer sets by itself."""
 
 
 class KeepsakeCallback(TrainerCallback):  # type: ignore[misc]
@@ -323,8 +330,8 @@ def _params(args: Any, state: Any, model: Any) -> list[Any]:
     """Return what the Trainer and the model know of the hyperparameters."""
     params: dict[str, Any] = {"args": _arguments(args)}
     config: Any = getattr(model, "config", None)
-    if hasattr(config, "to_diff_dict"):
-        params["model"] = config.to_diff_dict()
+    if hasattr(config, "to_dict"):
+        params["model"] = _configuration(config)
     if hasattr(model, "parameters"):
         params["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
     adapters = getattr(model, "peft_config", None)
@@ -337,6 +344,24 @@ def _params(args: Any, state: Any, model: Any) -> list[Any]:
     return [params]
 
 
+def _configuration(config: Any) -> dict[str, Any]:
+    """Return how a model's configuration differs from what its kind is by itself, and which model it began as."""
+    known, defaults = config.to_dict(), {}
+    # Not each kind can be made without arguments.
+    with suppress(Exception):
+        defaults = type(config)().to_dict()
+    absent = object()
+    told = {
+        name: value
+        for name, value in known.items()
+        if defaults.get(name, absent) != value and name not in ("transformers_version", "_name_or_path")
+    }
+    origin = str(getattr(config, "name_or_path", "") or "")
+    # A directory of this machine says nothing to anybody.
+    begun_as = {"name_or_path": origin} if origin and not Path(origin).exists() and not Path(origin).is_absolute() else {}
+    return {"model_type": known.get("model_type"), **begun_as, **told}
+
+
 def _arguments(args: Any) -> dict[str, Any]:
     """Return the arguments that decide a run or are not as they would be by themselves, without the names of people and places."""
     defaults = {field.name: field.default for field in dataclasses.fields(args)}
@@ -345,13 +370,13 @@ def _arguments(args: Any) -> dict[str, Any]:
         name: value
         for name, value in sorted(known.items())
         if name in DECIDING
-        or not (name in WHEREABOUTS or name.startswith(("hub_", "push_to_hub", "_")) or _is(value, defaults.get(name)))
+        or not (name in UNTOLD or name.startswith(("hub_", "push_to_hub", "_")) or _is(value, defaults.get(name)))
     }
 
 
 def _is(value: Any, default: Any) -> bool:
-    if default is dataclasses.MISSING or value is None:
-        # Made by a function, and mostly empty.
+    if default is dataclasses.MISSING or not default:
+        # Nothing is said in several ways: by None, by a list without elements, by a function that makes one.
         return not value
     return bool(value == (default.value if isinstance(default, Enum) else default))
 

@@ -56,6 +56,31 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path: Path, monke
     assert sorted(one["params"]["alpha"] for one in experiments) == [1e-5, 1e-3, 1e-1]
 
 
+def test_the_hugging_face_example_records_its_training(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text((EXAMPLES / "train_huggingface.py").read_text(encoding="utf-8"), encoding="utf-8")
+    run("-m", "keepsake", "init", "--yes", cwd=tmp_path)
+    run("train.py", "--epochs", "3", cwd=tmp_path)
+    [experiment] = json.loads(run("-m", "keepsake", "ls", "--json", cwd=tmp_path))
+    assert (experiment["status_reason"], experiment["num_checkpoints"]) == ("finished", 3)
+    assert experiment["best_checkpoint"]["metrics"]["eval_accuracy"] > 0.9
+    run("-m", "keepsake", "checkout", experiment["id"][:7], "-o", "out", cwd=tmp_path)
+    assert list((tmp_path / "out").glob("checkpoint-*/model.safetensors"))
+    # The Trainer's own directories are outputs and no code.
+    assert len(list((tmp_path / "out").rglob("checkpoint-*"))) == 1
+
+
+def test_the_example_of_the_logger_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    for name in ("train_lightning.py", "train_lightning_logger.py"):
+        (tmp_path / name).write_text((EXAMPLES / name).read_text(encoding="utf-8"), encoding="utf-8")
+    run("-m", "keepsake", "init", "--yes", cwd=tmp_path)
+    run("train_lightning_logger.py", "--max-epochs", "2", cwd=tmp_path)
+    [experiment] = json.loads(run("-m", "keepsake", "ls", "--json", cwd=tmp_path))
+    run("train_lightning_logger.py", "--max-epochs", "4", "--resume", experiment["id"][:7], cwd=tmp_path)
+    [experiment] = json.loads(run("-m", "keepsake", "ls", "--json", cwd=tmp_path))
+    assert (experiment["status_reason"], experiment["num_checkpoints"]) == ("finished", 4)
+    assert [experiment[which]["step"] for which in ("best_checkpoint", "latest_checkpoint")] == [88, 88]
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("train_*.py")), ids=lambda path: path.name)
 def test_an_example_fits_on_a_screen_or_two(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < 80
