@@ -47,14 +47,8 @@ def main() -> None:
 
     set_seed(0)
     # A model of its own, as small as the task.
-    config = BertConfig(
-        vocab_size=len(WORDS) + 1,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=16,
-    )
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = BertConfig(vocab_size=len(WORDS) + 1, max_position_embeddings=16, **sizes)
     trainer = Trainer(
         BertForSequenceClassification(config),
         TrainingArguments(
