@@ -66,7 +66,7 @@ def saved_code(project: Project) -> list[str]:
 # --- what is recorded -----------------------------------------------------------------------------------------------
 
 
-def test_each_checkpoint_has_all_metrics_of_its_own_epoch(project: Project, pl: ModuleType) -> None:
+def test_l1_each_checkpoint_has_all_metrics_of_its_own_epoch(project: Project, pl: ModuleType) -> None:
     _, module = fit(pl, [KeepsakeCallback(primary_metric=("val_loss", "minimize"))], max_epochs=3)
     experiment = only(project)
     assert experiment.status.reason == "finished"
@@ -81,7 +81,7 @@ def test_each_checkpoint_has_all_metrics_of_its_own_epoch(project: Project, pl: 
     assert best.metrics["val_loss"] == min(experiment.checkpoints.metrics["val_loss"])
 
 
-def test_metrics_of_an_earlier_epoch_are_left_out(project: Project, pl: ModuleType) -> None:
+def test_l2_metrics_of_an_earlier_epoch_are_left_out(project: Project, pl: ModuleType) -> None:
     fit(pl, max_epochs=4, check_val_every_n_epoch=2)
     losses = only(project).checkpoints.metrics
     assert [value is None for value in losses["val_loss"]] == [True, False, True, False]
@@ -110,7 +110,7 @@ def test_the_recorded_weights_give_the_recorded_metric(project: Project, pl: Mod
     assert sum(losses) / len(losses) == pytest.approx(best.metrics["val_loss"], abs=1e-6)
 
 
-def test_params_come_from_the_callback_the_module_and_the_trainer(project: Project, pl: ModuleType) -> None:
+def test_l24_params_come_from_the_callback_the_module_and_the_trainer(project: Project, pl: ModuleType) -> None:
     fit(pl, [KeepsakeCallback(params={"lr": 0.5, "note": "mine"})], gradient_clip_val=0.5)
     params = only(project).params
     assert params["lr"] == 0.5  # what the user says outweighs what the module has
@@ -165,7 +165,7 @@ def test_a_primary_metric_is_missed_in_the_training_that_lacks_it(
     assert capsys.readouterr().err.count('primary metric "val_loss" was never logged') == 1
 
 
-def test_steps_are_optimizer_steps(project: Project, pl: ModuleType) -> None:
+def test_l21_steps_are_optimizer_steps(project: Project, pl: ModuleType) -> None:
     fit(pl, accumulate_grad_batches=2)
     assert only(project).checkpoints.step == [2, 4]
     assert only(project).checkpoints.metrics["epoch"] == [0, 1]
@@ -246,7 +246,7 @@ def test_what_was_validated_belongs_to_no_later_step(project: Project, pl: Modul
     assert [value is None for value in losses] == [True, False, True, False] * 2
 
 
-def test_with_several_optimizers_no_multiple_is_passed_over(project: Project, pl: ModuleType) -> None:
+def test_l21_with_several_optimizers_no_multiple_is_passed_over(project: Project, pl: ModuleType) -> None:
     fit(pl, [KeepsakeCallback(every_n_train_steps=3)], make_module(pl, optimizers=2), max_epochs=1)
     assert only(project).checkpoints.step == [4, 6, 8]  # two steps in each batch; 3 falls between
 
@@ -283,7 +283,7 @@ def test_weights_only_leaves_the_optimizer_out(project: Project, pl: ModuleType)
     assert "optimizer_states" not in saved
 
 
-def test_the_code_is_saved_without_lightnings_own_output(project: Project, pl: ModuleType) -> None:
+def test_a3_the_code_is_saved_without_lightnings_own_output(project: Project, pl: ModuleType) -> None:
     Path("train.py").write_text("pass\n", encoding="utf-8")
     for _ in range(2):
         fit(pl, max_epochs=1, logger=True, enable_checkpointing=True)
@@ -291,7 +291,7 @@ def test_the_code_is_saved_without_lightnings_own_output(project: Project, pl: M
     assert saved_code(project) == ["keepsake.yaml", "train.py"]
 
 
-def test_output_of_earlier_trainings_is_no_code(project: Project, pl: ModuleType) -> None:
+def test_a3_output_of_earlier_trainings_is_no_code(project: Project, pl: ModuleType) -> None:
     loggers = import_module(f"{pl.__name__}.loggers")
     for name in ("checkpoints/code.py", "wandb/run/log", "mlruns/0/meta.yaml", "other/train.py", "other/model.ckpt"):
         (project.directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -319,7 +319,7 @@ def test_the_project_is_saved_even_where_it_is_lightnings_output_directory(proje
     assert saved_code(project) == ["keepsake.yaml", "metrics/train.py"]
 
 
-def test_nan_is_recorded_and_never_best(project: Project, pl: ModuleType) -> None:
+def test_a4_nan_is_recorded_and_never_best(project: Project, pl: ModuleType) -> None:
     class Odd(pl.Callback):  # type: ignore[name-defined]
         def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             pl_module.log("score", float("nan") if trainer.current_epoch == 1 else 1.0 + trainer.current_epoch)
@@ -333,7 +333,7 @@ def test_nan_is_recorded_and_never_best(project: Project, pl: ModuleType) -> Non
 # --- which trainings are experiments --------------------------------------------------------------------------------
 
 
-def test_nothing_is_recorded_where_nothing_is_trained(project: Project, pl: ModuleType) -> None:
+def test_l4_nothing_is_recorded_where_nothing_is_trained(project: Project, pl: ModuleType) -> None:
     callback = KeepsakeCallback()
     trainer = pl.Trainer(**QUIET, max_epochs=0, callbacks=[callback])
     module = make_module(pl)
@@ -344,7 +344,7 @@ def test_nothing_is_recorded_where_nothing_is_trained(project: Project, pl: Modu
     assert callback.experiment is None
 
 
-def test_a_failing_sanity_check_leaves_nothing(project: Project, pl: ModuleType) -> None:
+def test_l3_a_failing_sanity_check_leaves_nothing(project: Project, pl: ModuleType) -> None:
     class Bad(pl.Callback):  # type: ignore[name-defined]
         def on_validation_batch_end(self, trainer: Any, *args: Any) -> None:
             if trainer.sanity_checking:
@@ -355,7 +355,7 @@ def test_a_failing_sanity_check_leaves_nothing(project: Project, pl: ModuleType)
     assert project.experiments.list() == []
 
 
-def test_the_learning_rate_finder_makes_no_experiment(project: Project, pl: ModuleType) -> None:
+def test_l4_the_learning_rate_finder_makes_no_experiment(project: Project, pl: ModuleType) -> None:
     callback = KeepsakeCallback()
     module = make_module(pl)
     trainer = pl.Trainer(**QUIET, max_epochs=2, callbacks=[callback])
@@ -367,7 +367,7 @@ def test_the_learning_rate_finder_makes_no_experiment(project: Project, pl: Modu
     assert only(project).checkpoints.step == [4, 8]
 
 
-def test_a_second_fit_with_the_same_trainer_goes_on_with_the_same_experiment(project: Project, pl: ModuleType) -> None:
+def test_a10_a_second_fit_with_the_same_trainer_goes_on_with_the_same_experiment(project: Project, pl: ModuleType) -> None:
     callback = KeepsakeCallback()
     trainer, module = fit(pl, [callback])
     assert only(project).outcome == "finished"
@@ -380,7 +380,7 @@ def test_a_second_fit_with_the_same_trainer_goes_on_with_the_same_experiment(pro
     assert len(trainer.callbacks) == len({id(one) for one in trainer.callbacks}) == 2
 
 
-def test_a_new_trainer_with_the_same_callback_is_a_new_experiment(project: Project, pl: ModuleType) -> None:
+def test_a10_a_new_trainer_with_the_same_callback_is_a_new_experiment(project: Project, pl: ModuleType) -> None:
     callback = KeepsakeCallback()
     fit(pl, [callback], max_epochs=1)
     fit(pl, [callback], max_epochs=1)
@@ -443,7 +443,7 @@ def test_a_deep_copy_records_into_the_same_experiment_of_the_user(project: Proje
 # --- how it ends ----------------------------------------------------------------------------------------------------
 
 
-def test_an_exception_is_recorded_and_reaches_the_user(project: Project, pl: ModuleType) -> None:
+def test_l14_an_exception_is_recorded_and_reaches_the_user(project: Project, pl: ModuleType) -> None:
     with pytest.raises(RuntimeError, match="CUDA out of memory"):
         fit(pl, module=make_module(pl, fail_at=6, error=RuntimeError("CUDA out of memory")))
     experiment = only(project)
@@ -452,7 +452,7 @@ def test_an_exception_is_recorded_and_reaches_the_user(project: Project, pl: Mod
     assert not experiment.is_running()
 
 
-def test_a_training_whose_end_was_not_told_is_failed_when_the_next_one_starts(project: Project, pl: ModuleType) -> None:
+def test_a8_a_training_whose_end_was_not_told_is_failed_when_the_next_one_starts(project: Project, pl: ModuleType) -> None:
     class InTheWay(pl.Callback):  # type: ignore[name-defined]
         def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
             raise ValueError("so that the callbacks after this one are not called")
@@ -496,7 +496,7 @@ trainer.fit(make_module(pl), loader(), loader())
 @pytest.mark.parametrize(
     ("signum", "outcome"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "interrupted"), (signal.SIGKILL, None)]
 )
-def test_a_signal_ends_it_truthfully(
+def test_l15_a_signal_ends_it_truthfully(
     project: Project, script: Callable[..., Script], signum: signal.Signals, outcome: str | None
 ) -> None:
     run = script(TRAIN)
@@ -512,7 +512,7 @@ def test_a_signal_ends_it_truthfully(
 # --- it never harms the training ------------------------------------------------------------------------------------
 
 
-def test_a_repository_that_breaks_does_not_stop_the_training(
+def test_a1_l14_a_repository_that_breaks_does_not_stop_the_training(
     project: Project, pl: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Break(pl.Callback):  # type: ignore[name-defined]
@@ -553,7 +553,7 @@ def test_without_room_for_the_file_the_metrics_are_recorded(project: Project, sc
     assert not (project.directory / ".keepsake" / "staging").exists()
 
 
-def test_files_that_are_saved_some_time_later_are_recorded(project: Project, pl: ModuleType, tmp_path: Path) -> None:
+def test_l20_files_that_are_saved_some_time_later_are_recorded(project: Project, pl: ModuleType, tmp_path: Path) -> None:
     kind = import_module(f"{pl.__name__}.plugins.io").AsyncCheckpointIO
     own = import_module(f"{pl.__name__}.callbacks").ModelCheckpoint(dirpath=tmp_path / "own")
     trainer, _ = fit(pl, [KeepsakeCallback(), own], enable_checkpointing=True, plugins=[kind()])
@@ -563,7 +563,7 @@ def test_files_that_are_saved_some_time_later_are_recorded(project: Project, pl:
         assert torch.load(checkpoint.open("model.ckpt"), weights_only=True)["global_step"] == checkpoint.step
 
 
-def test_a_checkpoint_that_is_a_directory_is_recorded_whole(
+def test_l8_a_checkpoint_that_is_a_directory_is_recorded_whole(
     project: Project, pl: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Directories(import_module(f"{pl.__name__}.plugins.io").TorchCheckpointIO):  # type: ignore[misc]
@@ -640,7 +640,7 @@ def test_useless_arguments_are_refused_by_the_constructor(options: dict[str, Any
         KeepsakeCallback(**options)
 
 
-def test_the_users_own_checkpointing_is_left_alone(project: Project, pl: ModuleType, tmp_path: Path) -> None:
+def test_l9_the_users_own_checkpointing_is_left_alone(project: Project, pl: ModuleType, tmp_path: Path) -> None:
     checkpoint = import_module(f"{pl.__name__}.callbacks").ModelCheckpoint(dirpath=tmp_path / "own", monitor="val_loss")
     trainer, module = fit(pl, [KeepsakeCallback(), checkpoint], enable_checkpointing=True)
     assert trainer.checkpoint_callback is checkpoint
@@ -649,12 +649,12 @@ def test_the_users_own_checkpointing_is_left_alone(project: Project, pl: ModuleT
     assert len(only(project).checkpoints) == 2
 
 
-def test_the_default_model_checkpoint_is_kept(project: Project, pl: ModuleType) -> None:
+def test_l9_the_default_model_checkpoint_is_kept(project: Project, pl: ModuleType) -> None:
     trainer, _ = fit(pl, enable_checkpointing=True, max_epochs=1)
     assert type(trainer.checkpoint_callback).__name__ == "ModelCheckpoint"
 
 
-def test_callbacks_and_trainers_are_copied_and_pickled_without_the_live_part(project: Project, pl: ModuleType) -> None:
+def test_a15_callbacks_and_trainers_are_copied_and_pickled_without_the_live_part(project: Project, pl: ModuleType) -> None:
     callback = KeepsakeCallback(params={"cannot be pickled": lambda: 0}, primary_metric=PrimaryMetric("val_loss", "minimize"))
     trainer, _ = fit(pl, [callback], max_epochs=1)
     for copied in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
@@ -666,7 +666,7 @@ def test_callbacks_and_trainers_are_copied_and_pickled_without_the_live_part(pro
     assert callback.experiment is not None
 
 
-def test_a_copy_made_during_a_training_has_no_part_in_it(project: Project, pl: ModuleType) -> None:
+def test_a15_a_copy_made_during_a_training_has_no_part_in_it(project: Project, pl: ModuleType) -> None:
     class Copy(pl.Callback):  # type: ignore[name-defined]
         def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
             # A checkpoint is saved now and not recorded yet.
@@ -678,12 +678,40 @@ def test_a_copy_made_during_a_training_has_no_part_in_it(project: Project, pl: M
     assert [experiment.checkpoints.step for experiment in project.experiments.list()] == [[1, 2, 3, 4], [4]]
 
 
-def test_two_callbacks_record_two_experiments(project: Project, pl: ModuleType) -> None:
+def test_l12_two_callbacks_record_two_experiments(project: Project, pl: ModuleType) -> None:
     fit(pl, [KeepsakeCallback("a.ckpt"), KeepsakeCallback("b.ckpt", period=2)])
     assert sorted(len(e.checkpoints) for e in project.experiments.list()) == [1, 2]
 
 
-def test_a_metric_that_is_no_number_does_no_harm(project: Project, pl: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_l22_a_callback_that_the_module_brings_takes_the_place_of_the_trainers(project: Project, pl: ModuleType) -> None:
+    class Module(type(make_module(pl))):  # type: ignore[misc]
+        def configure_callbacks(self) -> Any:
+            return [KeepsakeCallback("modules.ckpt")]
+
+    fit(pl, [KeepsakeCallback("trainers.ckpt")], module=Module(), max_epochs=1)
+    assert [checkpoint.path for checkpoint in only(project).checkpoints] == ["modules.ckpt"]
+
+
+def test_a9_the_workers_of_a_data_loader_neither_beat_nor_end_the_experiment(
+    project: Project, pl: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepsake.project.INTERVAL_S", 0.05)
+    running = []
+
+    class Looks(pl.Callback):  # type: ignore[name-defined]
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            # In the second epoch the workers of the first one have ended.
+            running.append(only(project).is_running())
+
+    data = torch.utils.data.DataLoader(loader().dataset, batch_size=8, num_workers=2)
+    trainer = pl.Trainer(**QUIET, max_epochs=2, callbacks=[KeepsakeCallback(), Looks()])
+    trainer.fit(make_module(pl), data, data)
+    assert running == [True, True]
+    experiment = only(project)
+    assert (experiment.outcome, experiment.record.resumed, experiment.pid) == ("finished", [], os.getpid())
+
+
+def test_a5_a_metric_that_is_no_number_does_no_harm(project: Project, pl: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     class Odd(pl.Callback):  # type: ignore[name-defined]
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             trainer.callback_metrics["odd/name"] = torch.tensor(2.0)
@@ -745,7 +773,7 @@ def train_distributed(project: Project, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn", "ddp_fork"])
-def test_a_distributed_training_is_one_experiment_of_rank_zero(project: Project, strategy: str) -> None:
+def test_l6_l7_a_distributed_training_is_one_experiment_of_rank_zero(project: Project, strategy: str) -> None:
     said = train_distributed(project, strategy)
     assert "keepsake:" not in said
     experiment = only(project)
@@ -776,7 +804,7 @@ def test_the_old_import_path_gives_the_same_class() -> None:
 
 
 @pytest.mark.parametrize("present", ["lightning", "pytorch_lightning"])
-def test_one_namespace_is_enough(project: Project, present: str) -> None:
+def test_l10_one_namespace_is_enough(project: Project, present: str) -> None:
     absent = {"lightning": "pytorch_lightning", "pytorch_lightning": "lightning"}[present]
     name = "lightning.pytorch" if present == "lightning" else "pytorch_lightning"
     code = f"""
@@ -797,7 +825,7 @@ def test_one_namespace_is_enough(project: Project, present: str) -> None:
     assert only(project).checkpoints.step == [4]
 
 
-def test_without_lightning_the_install_line_is_named() -> None:
+def test_a14_without_lightning_the_install_line_is_named() -> None:
     code = """
     import sys
     sys.modules["lightning"] = sys.modules["pytorch_lightning"] = None

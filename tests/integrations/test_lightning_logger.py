@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -347,3 +351,61 @@ def test_l6_l7_with_two_processes_rank_zero_records(project: Project, script: An
     assert experiment.outcome == "finished"
     # Of one directory, whichever process named it.
     assert len(list(Path("lightning_logs", "keepsake").iterdir())) == 1
+
+
+SHARDED = """
+    import sys
+    import lightning.pytorch as pl
+    import torch
+    from lightning.pytorch.strategies import ModelParallelStrategy
+    from torch.distributed.fsdp import fully_shard
+    from keepsake.integrations.lightning import KeepsakeCallback
+    from tests.integrations.lightning_models import loader
+
+    class Module(pl.LightningModule):
+        def configure_model(self):
+            if not hasattr(self, "layer"):
+                self.layer = torch.nn.Linear(4, 2)
+                fully_shard(self.layer, mesh=self.device_mesh["data_parallel"])
+
+        def training_step(self, batch, batch_idx):
+            loss = self.layer(batch[0]).mean() ** 2
+            self.log("loss", loss, on_epoch=True, sync_dist=True)
+            return loss
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    if __name__ == "__main__":
+        epochs, path = int(sys.argv[1]), (sys.argv[2:] or [None])[0]
+        trainer = pl.Trainer(
+            accelerator="cpu", devices=2, strategy=ModelParallelStrategy(2, 1), max_epochs=epochs, logger=False,
+            callbacks=[KeepsakeCallback()], enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )
+        trainer.fit(Module(), loader(), ckpt_path=path)
+"""
+
+
+def test_l5_l8_a_sharded_checkpoint_is_a_directory_and_the_training_goes_on_from_it(project: Project) -> None:
+    def run(*arguments: str) -> None:
+        path = project.directory / "train.py"
+        path.write_text(textwrap.dedent(SHARDED), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, str(path), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    run("1")
+    experiment = only(project)
+    listed = experiment.repository.list_archive(f"checkpoints/{experiment.checkpoints[0].id}.tar.gz")
+    names = {file.path.partition("/")[2] for file in listed if file.kind == "file"}
+    assert {".metadata", "meta.pt", "__0_0.distcp", "__1_0.distcp"} <= names
+    experiment.checkpoints[0].checkout("out", quiet=True)
+    run("2", "out/model.ckpt")
+    assert only(project).checkpoints.step == [2, 4]
+    assert len(only(project).record.resumed) == 1
