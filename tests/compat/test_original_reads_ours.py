@@ -279,3 +279,18 @@ def test_we_read_the_rest_after_it_has_removed_a_checkpoint(project: Project, ex
     assert read.checkpoints[0].open("out/with space").read() == b" "
     original(project.directory, "rm", "--force", experiment.id)
     assert list(project.experiments.list()) == []
+
+
+def test_it_reads_an_experiment_with_a_history_that_was_gone_on_with(project: Project, experiment: Experiment) -> None:
+    again = project.experiments.create(quiet=True, resume=experiment.id)
+    for step in range(4, 7):
+        again.log({"loss": 1 / step, "nan": math.nan}, step=step)
+    again.checkpoint(path="model.pth", step=7, metrics={"loss": 0.125, "text": "z"}, quiet=True)
+    again.stop()
+    [listed] = json.loads(original(project.directory, "ls", "--json", "--all"))
+    assert (listed["id"], listed["num_checkpoints"]) == (experiment.id, 4)
+    original(project.directory, "checkout", again.checkpoints[-1].id[:10], "-o", "back", "-f")
+    assert (project.directory / "back/model.pth").read_bytes() == b"weights" * 1000
+    # What it does not know stays where it is.
+    original(project.directory, "rm", "-f", again.checkpoints[-1].id[:10])
+    assert project.experiments.get(experiment.id).history().series("loss")[0] == [1, 2, 3, 4, 5, 6, 7]
