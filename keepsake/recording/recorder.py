@@ -24,11 +24,11 @@ from keepsake.capture.redaction import redact_text
 from keepsake.exceptions import DoesNotExist, KeepsakeError, ReadError, StorageError
 from keepsake.recording import exits
 from keepsake.recording.heartbeat import INTERVAL_S, HeartbeatThread
+from keepsake.recording.points import PointLog
 from keepsake.recording.publisher import Publisher
 from keepsake.recording.uploader import EXIT_PATIENCE_S
 from keepsake.recording.worker import INTERRUPTIBLE_S, Worker
 from keepsake.repository import journal, layout
-from keepsake.repository.history import HistoryWriter, Point
 from keepsake.repository.records import (
     CheckpointRecord,
     ExperimentRecord,
@@ -182,8 +182,7 @@ class Recorder:
         self._publisher = Publisher(self._publish, self._sync)
         self._heartbeat: HeartbeatThread | None = None
         self._ending: Ending | None = None
-        self._history: HistoryWriter | None = None
-        self._next_point: int | None = None
+        self._points = PointLog(repository, self._root, record.id, uploader)
         self._primary_metric = record.primary_metric
         self._next_step = _next_step(record)
         self._warned: set[str] = set()
@@ -513,29 +512,12 @@ class Recorder:
         values, problems = convert_metrics(metrics)
         for problem in problems:
             self._warn(problem, problem)
-        if self._history is None:
-            elsewhere = self._uploader.last_segment() if self._uploader is not None else 0
-            self._history = HistoryWriter(self._root, self.record.id, after=elsewhere)
         number = self._whole(step, "log()") if step is not None else None
-        if number is None:
-            number = self._point_after_last()
-        self._history.append(Point(number, utc_now(), values))
-        self._next_point = number + 1
-
-    def _point_after_last(self) -> int:
-        if self._next_point is None:
-            logged = max((point.step for point in self._repository.history(self.record.id)), default=-1)
-            self._next_point = max(logged + 1, self._next_step)
-        return self._next_point
+        self._points.append(values, number, at_least=self._next_step)
 
     def _sync_history(self) -> None:
-        """Make what was logged since the last time outlive the machine, and upload it."""
         with self._lock:
-            if self._history is None or self._history.is_synced:
-                return
-            self._history.sync()
-        if self._uploader is not None:
-            self._uploader.notify()
+            self._points.sync()
 
     # --- in the background ------------------------------------------------------------------------------------------
 
@@ -682,8 +664,7 @@ class Recorder:
         self._worker.close()
         self._publisher.close()
         with self._lock:
-            if self._history is not None:
-                self._history.close()
+            self._points.close()
             if self._journal is not None:
                 self._journal.close(remove=self._over or (is_stored and not self._staging.ids()))
                 self._journal = None
@@ -827,8 +808,7 @@ class Recorder:
                 self._uploader.close()
             self._retire()
             with self._lock:
-                if self._history is not None:
-                    self._history.close()
+                self._points.close()
                 if self._journal is not None:
                     self._journal.close(remove=True)
                     self._journal = None

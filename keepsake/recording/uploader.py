@@ -281,6 +281,14 @@ class Uploader:
         """Return the highest number of a segment of the experiment's history that the store is known to hold; 0 if there is none."""
         return max((history.order_of(name)[0] for name in self._outbox.uploaded(self._id).history), default=0)
 
+    def last_logged_step(self) -> int:
+        """Return the highest step in the history that the store is known to hold; -1 if there is none, or it cannot be read now."""
+        if not self._outbox.uploaded(self._id).history:
+            return -1
+        with suppress(StorageError):
+            return max((point.step for point in self._target.history(self._id)), default=-1)
+        return -1
+
     # --- the sign of life -------------------------------------------------------------------------------------------
 
     def beat(self) -> None:

@@ -83,13 +83,14 @@ def test_another_machine_goes_on(remote: Project, elsewhere: Project) -> None:
     with remote.experiments.create(params={"lr": 0.1}, quiet=True) as first:
         first.log({"loss": 3.0}, 0)
         first.checkpoint(step=0, metrics={"loss": 3.0})
+        first.log({"loss": 2.5}, 7)
     with elsewhere.experiments.create(params={"lr": 0.1}, quiet=True, resume=first.id) as second:
         second.log({"loss": 2.0})
         second.checkpoint(metrics={"loss": 2.0})
     record = stored(remote)
     assert [checkpoint.step for checkpoint in record.checkpoints] == [0, 1]
     assert len(record.resumed) == 1
-    assert second.history().steps == [0, 1]
+    assert second.history().steps == [0, 7, 8, 1]
     assert outbox_files(elsewhere) == []
 
 
