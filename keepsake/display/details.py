@@ -124,11 +124,19 @@ def _head(record: ExperimentRecord, view: View) -> dict[str, str | None]:
     return {
         "ID": record.id,
         "Ran": _ran(record, view),
+        "Resumed": _resumed(record),
         "Command": text.safe(record.command) or None,
         "Where": text.safe(", ".join(part for part in where if part)) or None,
         "Git": _git(record.git or {}),
         "Saved": "; ".join(filter(None, (_saved_code(record), _saved_checkpoints(record)))) or None,
     }
+
+
+def _resumed(record: ExperimentRecord) -> str | None:
+    if not record.resumed:
+        return None
+    last = text.local(max(record.resumed))
+    return last if len(record.resumed) == 1 else f"{len(record.resumed)} times, last {last}"
 
 
 def _ran(record: ExperimentRecord, view: View) -> str:

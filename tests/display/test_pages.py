@@ -107,6 +107,12 @@ def test_the_first_line_says_how_it_ended_and_why(fields: dict, line: str) -> No
     assert page(experiment("4591273", **fields))[0] == f"Experiment 4591273  {line}"
 
 
+def test_one_that_was_gone_on_with_says_when() -> None:
+    once, twice = (experiment("a1", resumed=[NOW - timedelta(hours=1), NOW][-count:]) for count in (1, 2))
+    assert "Resumed     2026-11-23 05:00:00 UTC" in page(once)
+    assert "Resumed     2 times, last 2026-11-23 05:00:00 UTC" in page(twice)
+
+
 def test_a_running_one_says_for_how_long() -> None:
     assert "Ran         2026-11-23 04:59:19 UTC, for 41s so far" in page(five()[RUNNING])
 
