@@ -324,6 +324,31 @@ def test_h13_as_a_class_and_by_its_name(project: Project, monkeypatch: pytest.Mo
     assert [len(experiment.checkpoints) for experiment in project.experiments.list()] == [1, 1]
 
 
+def test_h14_a_directory_is_taken_whatever_it_holds(project: Project) -> None:
+    class Adds(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            adapter = Path(args.output_dir, f"checkpoint-{state.global_step}", "adapter")
+            adapter.mkdir()
+            (adapter / "adapter_model.safetensors").write_bytes(b"adapter")
+
+    train([Adds(), KeepsakeCallback(quiet=True)], epochs=1, save_only_model=True)
+    names = set(files_of(only(project), 0))
+    assert {"model.safetensors", "adapter/adapter_model.safetensors"} <= names
+    assert "optimizer.pt" not in names
+
+
+def test_a9_the_workers_of_a_data_loader_neither_beat_nor_end_the_experiment(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepsake.project.INTERVAL_S", 0.05)
+    running = []
+    # In the second epoch the workers of the first one have ended.
+    look = AtEpoch(lambda epoch: running.append(only(project).is_running()))
+    train([KeepsakeCallback(quiet=True), look], epochs=2, dataloader_num_workers=2)
+    assert running == [True, True]
+    assert (only(project).outcome, only(project).record.resumed) == ("finished", [])
+
+
 def test_several_evaluation_sets(project: Project) -> None:
     train([KeepsakeCallback(quiet=True)], epochs=1, eval_dataset={"a": Words(), "b": Words(8)}, metric_for_best_model="a_loss")
     metrics = only(project).checkpoints[0].metrics
