@@ -122,13 +122,14 @@ class ExperimentUpload:
     def _upload_history(self) -> None:
         """Write there what has been logged since the last time: segments that have grown, as far as their lines are whole."""
         known = self._outbox.uploaded(self._id)
-        for key in self._outbox.repository.history_keys(self._id):
-            name = key.rpartition("/")[2]
-            lines = history.whole_lines(self._outbox.storage.read(key))
-            if len(lines) > known.history.get(name, 0):
-                self._target.storage.write(key, lines)
-                known.history[name] = len(lines)
-                self._outbox.remember(self._id, known)
+        for info in self._outbox.storage.list(layout.metrics_prefix(self._id)):
+            name = info.key.rpartition("/")[2]
+            if info.size_bytes <= known.history.get(name, 0):
+                continue
+            lines = history.whole_lines(self._outbox.storage.read(info.key))
+            self._target.storage.write(info.key, lines)
+            known.history[name] = len(lines)
+            self._outbox.remember(self._id, known)
 
     def _publish(self, record: ExperimentRecord, waiting: dict[str, int]) -> None:
         """Write the record there, if it would say something new, without announcing what has not arrived."""
