@@ -312,10 +312,7 @@ class Recorder:
                 else:
                     self._add_with_files(checkpoint, path, saved_as, move=move)
                 if not is_live:
-                    self._settle()
-                    if self._uploader is not None:
-                        self._uploader.close()
-                        self._uploader.flush()
+                    self._let_go()
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("checkpoint()", err, "this checkpoint is not saved, earlier ones are intact")
         return checkpoint
@@ -501,10 +498,7 @@ class Recorder:
                 with self._lock:
                     self._append(metrics, step)
                 if not is_live:
-                    self._settle()
-                    if self._uploader is not None:
-                        self._uploader.close()
-                        self._uploader.flush()
+                    self._let_go()
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("log()", err, "these metrics are not saved, earlier ones are intact")
 
@@ -668,6 +662,13 @@ class Recorder:
             if self._journal is not None:
                 self._journal.close(remove=self._over or (is_stored and not self._staging.ids()))
                 self._journal = None
+
+    def _let_go(self) -> None:
+        """Store and upload what was added to an experiment that is not live."""
+        self._settle()
+        if self._uploader is not None:
+            self._uploader.close()
+            self._uploader.flush()
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
