@@ -396,6 +396,9 @@ SLOW = """
 
         torch.save = slowly
     train([KeepsakeCallback(quiet=True)], epochs=2, ddp_backend="gloo")
+    # Else its threads may abort the process at its end.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 """
 
 
