@@ -5,16 +5,15 @@ A record is taken from here only if the store lists it with the same etag. Whate
 
 from __future__ import annotations
 
-import hashlib
+import os
 import sqlite3
+import sys
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from platformdirs import user_cache_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from keepsake.storage import ObjectInfo
 
@@ -24,6 +23,35 @@ PATIENCE_S = 5.0
 """How long to wait for another process that is writing to it."""
 
 
+def cache_directory() -> Path:
+    """Return where caches lie: what ``KEEPSAKE_CACHE_DIR`` says, else the user's cache directory."""
+    named = os.environ.get("KEEPSAKE_CACHE_DIR")
+    if named:
+        return Path(named).expanduser()
+    if _IS_LINUX:
+        # The XDG base directory specification, and what platformdirs does, whose import takes as long as all of a small listing.
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "keepsake"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("keepsake")
+
+
+def cache_file(url: str, kind: str) -> Path:
+    """Return the file in which something is kept of a repository.
+
+    Args:
+        url: The repository's address.
+        kind: What is kept.
+    """
+    from hashlib import sha256
+
+    return cache_directory() / f"{sha256(url.encode()).hexdigest()[:32]}.{kind}.sqlite"
+
+
+_IS_LINUX = sys.platform.startswith("linux")
+
+
 class RecordCache:
     """Records by key and etag, in one SQLite file a repository.
 
@@ -31,26 +59,28 @@ class RecordCache:
 
     Args:
         url: The repository's address.
-        directory: Where caches lie; the user's cache directory if not given.
 
     Example:
         >>> RecordCache("s3://acme/hotdog").path.suffix
         '.sqlite'
     """
 
-    def __init__(self, url: str, directory: Path | None = None) -> None:
-        name = hashlib.sha256(url.encode()).hexdigest()[:32]
-        self.path = (directory or user_cache_path("keepsake")) / f"{name}.sqlite"
+    def __init__(self, url: str) -> None:
+        self.path = cache_file(url, "records")
 
     def known(self, infos: Iterable[ObjectInfo]) -> dict[str, bytes]:
         """Return the contents of those objects that have not changed since they were kept."""
-        wanted = {info.key: info.etag for info in infos}
+        found: dict[str, bytes] = {}
         with suppress(sqlite3.Error, OSError):
             if self.path.exists():
                 with closing(self._opened()) as database:
-                    rows = database.execute("SELECT key, etag, content FROM records")
-                    return {key: content for key, etag, content in rows if wanted.get(key) == etag}
-        return {}
+                    for info in infos:
+                        row = database.execute(
+                            "SELECT content FROM records WHERE key = ? AND etag = ?", (info.key, info.etag)
+                        ).fetchone()
+                        if row is not None:
+                            found[info.key] = row[0]
+        return found
 
     def keep(self, fetched: Mapping[str, tuple[str, bytes]], present: Iterable[str]) -> None:
         """Keep what was fetched, and forget what is not there any more.

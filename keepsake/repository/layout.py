@@ -6,6 +6,7 @@ import os
 import re
 
 SPEC_KEY = "repository.json"
+METADATA_PREFIX = "metadata"
 RECORDS_PREFIX = "metadata/experiments"
 HEARTBEATS_PREFIX = "metadata/heartbeats"
 EXPERIMENT_ARCHIVES_PREFIX = "experiments"

@@ -8,7 +8,7 @@ import shlex
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -39,6 +39,7 @@ from keepsake.storage.base import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping, Sequence
+    from datetime import datetime
 
     from keepsake.capture.files import FileEntry
     from keepsake.repository.archive import ArchivedFile
@@ -66,6 +67,23 @@ class Match:
 
     experiment: ExperimentRecord
     checkpoint: CheckpointRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one listing of a repository says of its experiments.
+
+    Args:
+        waiting: Keys of records that still lie in the outbox in front of the store.
+        records: The records.
+        heartbeats: The last signs of life, by experiment.
+        others: What else lies beside the records: annotations and aliases.
+    """
+
+    waiting: frozenset[str]
+    records: list[ObjectInfo] = field(default_factory=list)
+    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
+    others: list[ObjectInfo] = field(default_factory=list)
 
 
 class Repository:
@@ -230,12 +248,18 @@ class Repository:
             yield record
 
     def _record_contents(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the records as they are written, by key; those that are deleted meanwhile are left out."""
         infos = [info for info in self.storage.list(layout.RECORDS_PREFIX) if layout.id_of_json_key(info.key) is not None]
+        return self.contents(infos, [info.key for info in infos])
+
+    def contents(self, infos: Sequence[ObjectInfo], present: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield small objects by key, in the order given; those that are deleted meanwhile are left out.
+
+        Args:
+            infos: What is wanted, as it was listed.
+            present: All keys of this kind that were listed; what the cache holds of others is forgotten.
+        """
         if self._authority_is_near:
-            for info in infos:
-                with suppress(ObjectNotFound):
-                    yield info.key, self.storage.read(info.key)
+            yield from self.small_objects(infos)
             return
         from keepsake.repository.cache import RecordCache
 
@@ -243,12 +267,41 @@ class Repository:
         known = cache.known(infos)
         fetched = dict(self._fetched([info for info in infos if info.key not in known]))
         if fetched or len(known) < len(infos):
-            cache.keep(fetched, [info.key for info in infos])
+            cache.keep(fetched, present)
         for info in infos:
             if info.key in known:
                 yield info.key, known[info.key]
             elif info.key in fetched:
                 yield info.key, fetched[info.key][1]
+
+    def listing(self) -> Listing:
+        """Return what is known of all experiments by one listing, without reading any of them."""
+        now = utc_now()
+        found = Listing(frozenset(self._waiting(layout.RECORDS_PREFIX)))
+        for info in self.storage.list(layout.METADATA_PREFIX):
+            if info.key.startswith(f"{layout.RECORDS_PREFIX}/"):
+                if layout.id_of_json_key(info.key) is not None:
+                    found.records.append(info)
+            elif info.key.startswith(f"{layout.HEARTBEATS_PREFIX}/"):
+                experiment_id = layout.id_of_json_key(info.key)
+                if experiment_id is not None:
+                    found.heartbeats[experiment_id] = _heartbeat(info, now)
+            else:
+                found.others.append(info)
+        return found
+
+    def small_objects(self, infos: Sequence[ObjectInfo]) -> Iterator[tuple[str, bytes]]:
+        """Yield objects by key, in the order given; those that are deleted meanwhile are left out."""
+        if not self._authority_is_near:
+            yield from ((key, content) for key, (_, content) in self._fetched(infos))
+            return
+        for info in infos:
+            with suppress(ObjectNotFound):
+                yield info.key, self.storage.read(info.key)
+
+    def live_ids(self) -> list[str]:
+        """Return the experiments of which a journal on this machine may hold more than their records do."""
+        return [place.experiment_id for place in journals(self.local_root)] if self.local_root is not None else []
 
     def _waiting(self, prefix: str) -> Iterator[str]:
         """Yield what still lies in the outbox in front of the store, if there is one."""
@@ -479,14 +532,12 @@ class Repository:
         return self._heartbeats(layout.heartbeat_key(experiment_id)).get(experiment_id)
 
     def _heartbeats(self, prefix: str) -> dict[str, Heartbeat]:
-        # The listing's ages are by the store's clock. What the heartbeats themselves say is by their writers' clocks,
-        # which may be wrong, so they are not even read.
         now = utc_now()
         found: dict[str, Heartbeat] = {}
         for info in self.storage.list(prefix):
             experiment_id = layout.id_of_json_key(info.key)
             if experiment_id is not None:
-                found[experiment_id] = Heartbeat(age_s=info.age_s, at=now - timedelta(seconds=info.age_s))
+                found[experiment_id] = _heartbeat(info, now)
         return found
 
     # --- archives ---------------------------------------------------------------------------------------------------
@@ -644,6 +695,12 @@ class _StoredArchive:
             yield
         except ObjectNotFound as err:
             raise self.repository._missing_archive(self.key) from err
+
+
+def _heartbeat(info: ObjectInfo, now: datetime) -> Heartbeat:
+    # The listing's ages are by the store's clock. What the heartbeats themselves say is by their writers' clocks, which may be wrong,
+    # so they are not even read.
+    return Heartbeat(age_s=info.age_s, at=now - timedelta(seconds=info.age_s))
 
 
 def _matches(records: list[ExperimentRecord], prefix: str) -> Iterator[Match]:

@@ -79,8 +79,9 @@ class DiskStorage:
         return f"DiskStorage({str(self.root)!r})"
 
     def read(self, key: str) -> bytes:
-        with self.open(key) as file:
-            return file.read()
+        path = self._path(key)
+        with self._errors(ReadError, "read", key), io.FileIO(path) as file:
+            return file.readall()
 
     def open(self, key: str) -> BinaryIO:
         path = self._path(key)

@@ -6,8 +6,9 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+from platformdirs import user_cache_path
 
-from keepsake.repository.cache import RecordCache
+from keepsake.repository.cache import RecordCache, cache_directory
 from keepsake.storage import ObjectInfo
 
 
@@ -15,9 +16,14 @@ def info(key: str, etag: str) -> ObjectInfo:
     return ObjectInfo(key, 1, etag, 0.0)
 
 
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEEPSAKE_CACHE_DIR", str(tmp_path))
+
+
 @pytest.fixture
-def cache(tmp_path: Path) -> RecordCache:
-    return RecordCache("s3://acme", tmp_path)
+def cache() -> RecordCache:
+    return RecordCache("s3://acme")
 
 
 def test_what_has_the_same_etag_is_known(cache: RecordCache) -> None:
@@ -32,9 +38,19 @@ def test_what_is_gone_is_forgotten(cache: RecordCache) -> None:
     assert cache.known([info("a", "1"), info("b", "2")]) == {"b": b"two"}
 
 
-def test_repositories_have_caches_of_their_own(tmp_path: Path) -> None:
-    RecordCache("s3://acme", tmp_path).keep({"a": ("1", b"one")}, ["a"])
-    assert RecordCache("s3://acme/x", tmp_path).known([info("a", "1")]) == {}
+def test_repositories_have_caches_of_their_own() -> None:
+    RecordCache("s3://acme").keep({"a": ("1", b"one")}, ["a"])
+    assert RecordCache("s3://acme/x").known([info("a", "1")]) == {}
+
+
+def test_caches_lie_in_the_users_cache_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KEEPSAKE_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_directory() == user_cache_path("keepsake")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative, which counts as not set")
+    assert cache_directory() == user_cache_path("keepsake")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_directory() == user_cache_path("keepsake")
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + bytes(4000)])
@@ -47,23 +63,24 @@ def test_a_damaged_one_is_an_empty_one_and_is_made_anew(cache: RecordCache, cont
     assert cache.known([info("a", "1")]) == {"a": b"one"}
 
 
-def test_no_place_for_it_is_no_error(tmp_path: Path) -> None:
+def test_no_place_for_it_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"")
-    cache = RecordCache("s3://acme", tmp_path / "file")
+    monkeypatch.setenv("KEEPSAKE_CACHE_DIR", str(tmp_path / "file"))
+    cache = RecordCache("s3://acme")
     cache.keep({"a": ("1", b"one")}, ["a"])
     assert cache.known([info("a", "1")]) == {}
 
 
-def _keep(directory: Path, number: int) -> None:
+def _keep(number: int) -> None:
     for turn in range(20):
-        RecordCache("s3://acme", directory).keep({f"{number}": (str(turn), b"x" * 1000)}, [str(n) for n in range(4)])
+        RecordCache("s3://acme").keep({f"{number}": (str(turn), b"x" * 1000)}, [str(n) for n in range(4)])
 
 
-def test_many_processes_write_to_it(tmp_path: Path) -> None:
-    processes = [multiprocessing.get_context("spawn").Process(target=_keep, args=(tmp_path, number)) for number in range(4)]
+def test_many_processes_write_to_it() -> None:
+    processes = [multiprocessing.get_context("spawn").Process(target=_keep, args=(number,)) for number in range(4)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
-    assert len(RecordCache("s3://acme", tmp_path).known([info(str(number), "19") for number in range(4)])) == 4
+    assert len(RecordCache("s3://acme").known([info(str(number), "19") for number in range(4)])) == 4

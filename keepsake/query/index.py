@@ -1,0 +1,232 @@
+"""The index of a repository: what is known of all its experiments without reading their records.
+
+One listing of the repository says which records have changed since they were summarized; only those are read. The tables that keep the
+summaries are never the truth and always safe to delete: whatever is wrong with their file (damaged, of another version, not writable,
+locked for too long) is as if it were empty, and nothing is said of it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import orjson
+
+from keepsake import messages
+from keepsake.exceptions import CorruptedRecord, KeepsakeError
+from keepsake.query.index_tables import IndexTables, id_range
+from keepsake.repository import layout
+from keepsake.repository.cache import cache_file
+from keepsake.repository.summary import Parsed, Summary, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from keepsake.repository.records import ExperimentRecord
+    from keepsake.repository.repository import Listing, Repository
+    from keepsake.storage import ObjectInfo
+
+T = TypeVar("T")
+
+BATCH = 1000
+"""How many changed records are written together: enough to be quick, few enough to be small in memory."""
+
+
+class Index:
+    """All experiments of a repository, as they were at the first question; `forget` lets the next question look anew.
+
+    The constructor does no input or output. Not for several threads.
+
+    Args:
+        repository: The repository.
+        path: The file of the tables, made if it does not exist; None keeps them in memory.
+
+    Example:
+        >>> from keepsake.repository.repository import Repository
+        >>> from keepsake.storage import MemoryStorage
+        >>> Index(Repository(MemoryStorage()), None).summaries()
+        []
+    """
+
+    def __init__(self, repository: Repository, path: Path | None) -> None:
+        self.repository = repository
+        self._path = path
+        self._tables: IndexTables | None = None
+        self._listing: Listing | None = None
+        self._live: dict[str, ExperimentRecord] = {}
+        self._is_renewed = False
+
+    @classmethod
+    def of(cls, repository: Repository) -> Index:
+        """Return the index of a repository with its tables in the user's cache directory."""
+        return cls(repository, cache_file(repository.storage.url, "index"))
+
+    # --- questions --------------------------------------------------------------------------------------------------
+
+    def summaries(self, newest: int | None = None) -> list[Summary]:
+        """Return the experiments, oldest first.
+
+        A record that is deleted meanwhile is left out. One that is damaged is left out with a warning that names it.
+
+        Args:
+            newest: Return only so many of the newest; all if not given.
+        """
+        return self._answer(lambda tables: [self._summary(tables, *row) for row in tables.newest(newest)])
+
+    def summary(self, experiment_id: str) -> Summary | None:
+        """Return one experiment by its whole ID; None if there is none."""
+        key = layout.record_key(experiment_id)
+
+        def question(tables: IndexTables) -> Summary | None:
+            number = tables.number(key)
+            return self._summary(tables, key, number, tables.summary(number)) if number is not None else None
+
+        return self._answer(question)
+
+    def count(self) -> int:
+        """Return how many experiments there are."""
+        return self._answer(lambda tables: int(tables.rows("SELECT count(*) FROM experiments")[0][0]))
+
+    def running(self) -> int:
+        """Return how many experiments run now."""
+        summaries = (self.summary(experiment_id) for experiment_id in self._refreshed().heartbeats)
+        return sum(summary is not None and summary.status.word == "running" for summary in summaries)
+
+    def owners(self, prefix: str) -> list[str]:
+        """Return the experiments whose own ID, or one of whose checkpoints' IDs, starts with a prefix.
+
+        Of a prefix longer than the digits that are kept, some of what is returned may differ further on.
+
+        Args:
+            prefix: Hexadecimal digits in lower case, at least one.
+        """
+        keys = self._answer(lambda tables: tables.owners(prefix))
+        stored = {layout.id_of_json_key(key) or "" for key in keys}
+        live = {record.id for record in self._live.values() if any(id.startswith(prefix) for id in _ids(record))}
+        return sorted(stored | live)
+
+    def short_length(self) -> int:
+        """Return how many characters of an ID tell all experiments and checkpoints apart: 7, and more only where that is not enough.
+
+        It may be more than that after something was deleted.
+        """
+        return self._answer(lambda tables: tables.short_length(self._live_ids()))
+
+    def _live_ids(self) -> Iterator[int]:
+        return (id_range(id)[0] for record in self._live.values() for id in _ids(record))
+
+    def forget(self) -> None:
+        """Look at the repository anew at the next question."""
+        self._listing = None
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+
+    def _answer(self, question: Callable[[IndexTables], T]) -> T:
+        self._refreshed()
+        try:
+            return question(self._opened())
+        except (sqlite3.Error, orjson.JSONDecodeError):
+            # What is damaged in the middle of the file shows only when it is read.
+            self._do_without_the_file(damaged=True)
+            self.forget()
+            self._refreshed()
+            return question(self._opened())
+
+    def _summary(self, tables: IndexTables, key: str, number: int, content: bytes) -> Summary:
+        listing = self._refreshed()
+        experiment_id = layout.id_of_json_key(key) or ""
+        live = self._live.get(experiment_id)
+        if live is not None:
+            return Summary.of(live)
+        summary = Summary(orjson.loads(content))
+        summary.load_packages = partial(tables.packages, number)
+        summary.is_uploaded = key not in listing.waiting
+        if summary.outcome is None:
+            summary.heartbeat = listing.heartbeats.get(experiment_id)
+        return summary
+
+    # --- being up to date -------------------------------------------------------------------------------------------
+
+    def _refreshed(self) -> Listing:
+        if self._listing is None:
+            self.repository.check()
+            # Where an experiment is being recorded, its journal is read before its record: an entry leaves it when the record holds it.
+            self._live = dict(self._read_live())
+            listing = self.repository.listing()
+            try:
+                self._update(listing)
+            except sqlite3.Error as err:
+                self._do_without_the_file(damaged=not isinstance(err, sqlite3.OperationalError))
+                self._update(listing)
+            self._listing = listing
+        return self._listing
+
+    def _read_live(self) -> Iterator[tuple[str, ExperimentRecord]]:
+        for experiment_id in self.repository.live_ids():
+            with suppress(KeepsakeError):
+                yield experiment_id, self.repository.load(experiment_id)
+
+    def _update(self, listing: Listing) -> None:
+        tables = self._opened()
+        known: dict[str, str] = dict(tables.rows("SELECT key, etag FROM experiments"))
+        changed = [info for info in listing.records if known.get(info.key) != info.etag]
+        for batch in _batches(self._parsed(changed, listing.records)):
+            tables.put_experiments(batch)
+        if changed:
+            tables.widen()
+        gone = known.keys() - {info.key for info in listing.records}
+        if gone:
+            tables.remove_experiments(gone)
+        self._update_others(tables, listing.others)
+
+    def _update_others(self, tables: IndexTables, present: Sequence[ObjectInfo]) -> None:
+        known: dict[str, str] = dict(tables.rows("SELECT key, etag FROM others"))
+        etags = {info.key: info.etag for info in present}
+        if known != etags:
+            changed = [info for info in present if known.get(info.key) != info.etag]
+            contents = self.repository.small_objects(changed)
+            tables.put_others([(key, etags[key], content) for key, content in contents], known.keys() - etags.keys())
+
+    def _parsed(self, changed: Sequence[ObjectInfo], present: Sequence[ObjectInfo]) -> Iterator[tuple[str, str, Parsed]]:
+        etags = {info.key: info.etag for info in changed}
+        for key, content in self.repository.contents(changed, [info.key for info in present]):
+            try:
+                parsed = parse(content, key=key)
+            except CorruptedRecord as err:
+                messages.warning(f"{err.message}; it is left out")
+                continue
+            yield key, etags[key], parsed
+
+    def _opened(self) -> IndexTables:
+        if self._tables is None:
+            try:
+                self._tables = IndexTables(self._path)
+            except (sqlite3.Error, OSError) as err:
+                self._do_without_the_file(damaged=not isinstance(err, sqlite3.OperationalError | OSError))
+        return self._tables or self._opened()
+
+    def _do_without_the_file(self, *, damaged: bool) -> None:
+        """Begin anew: with a new file where the old one was damaged, in memory where it cannot be used or is damaged again."""
+        if self._tables is not None:
+            self._tables.close()
+            self._tables = None
+        path, self._path = self._path, None
+        if damaged and path is not None and not self._is_renewed:
+            self._is_renewed = True
+            with suppress(OSError):
+                path.unlink()
+                self._path = path
+
+
+def _ids(record: ExperimentRecord) -> Iterator[str]:
+    yield record.id
+    yield from (checkpoint.id for checkpoint in record.checkpoints)
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    return iter(lambda: list(islice(rest, BATCH)), [])

@@ -1,0 +1,238 @@
+"""The tables behind the index, in one SQLite file: how they are written and read. What is asked is `keepsake.query.index`'s business."""
+
+from __future__ import annotations
+
+import operator
+import sqlite3
+import struct
+from bisect import bisect_left
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from keepsake.repository.layout import SHORT_ID_LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from keepsake.repository.summary import Parsed
+
+VERSION = 1
+"""Of the tables and of what stands in them. A file of another version is made anew."""
+
+PATIENCE_S = 5.0
+"""How long to wait for another process that is writing."""
+
+ID_DIGITS = 15
+"""How many hexadecimal digits of each ID are kept: as many as fit into an integer of SQLite. Should two IDs agree in all of them, which
+among ten million random ones has a probability of 1 in 20,000, both are found."""
+
+FEW = 8
+"""So many new IDs are compared with all others; where there are more, all are sorted."""
+
+_NO_OTHER = 1 << 4 * ID_DIGITS
+"""A difference that needs no digit at all."""
+
+_SCHEMA = f"""
+CREATE TABLE experiments (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, etag TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE summaries (number INTEGER PRIMARY KEY, summary BLOB NOT NULL);
+CREATE TABLE ids (number INTEGER PRIMARY KEY, ids BLOB NOT NULL);
+CREATE TABLE packages (number INTEGER PRIMARY KEY, packages BLOB NOT NULL);
+CREATE TABLE others (key TEXT PRIMARY KEY, etag TEXT NOT NULL, content BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE state (short_length INTEGER NOT NULL);
+INSERT INTO state VALUES ({SHORT_ID_LENGTH});
+PRAGMA user_version = {VERSION};
+"""
+
+
+class IndexTables:
+    """The tables; each method leaves them whole.
+
+    Args:
+        path: The file, made where it is missing or of another version; None keeps the tables in memory.
+
+    Raises:
+        sqlite3.Error: The file cannot be used. So do all methods.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(path if path is not None else ":memory:", timeout=PATIENCE_S, isolation_level=None)
+        # A power cut may damage what is only a cache.
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._new_ids: list[int] = []
+        if self._version() != VERSION:
+            self._make()
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return what a SELECT finds."""
+        return self._database.execute(sql, parameters).fetchall()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    def _version(self) -> int:
+        [(version,)] = self.rows("PRAGMA user_version")
+        return int(version)
+
+    def _make(self) -> None:
+        with self.transaction():
+            if self._version() == VERSION:
+                # Another process was faster.
+                return
+            for (name,) in self.rows("SELECT name FROM sqlite_schema WHERE type = 'table'"):
+                self._database.execute(f'DROP TABLE "{name}"')
+            for statement in _SCHEMA.split(";"):
+                self._database.execute(statement)
+
+    def transaction(self) -> _Transaction:
+        """Return a context in which everything is written or nothing."""
+        return _Transaction(self._database)
+
+    # --- experiments ------------------------------------------------------------------------------------------------
+
+    def put_experiments(self, experiments: Iterable[tuple[str, str, Parsed]]) -> None:
+        """Add or replace experiments: key, etag, and what is kept of each. `widen` is to be called after the last of them."""
+        with self.transaction():
+            for key, etag, parsed in experiments:
+                [(number,)] = self.rows(
+                    "INSERT INTO experiments (key, etag, created) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE"
+                    " SET etag = excluded.etag, created = excluded.created RETURNING number",
+                    (key, etag, parsed.summary["created"]),
+                )
+                ids = [int(id[:ID_DIGITS], 16) for id in parsed.ids]
+                before = [_unpacked(packed) for (packed,) in self.rows("SELECT ids FROM ids WHERE number = ?", (number,))]
+                self._new_ids += set(ids).difference(*before)
+                for table, content in (
+                    ("summaries", orjson.dumps(parsed.summary)),
+                    ("ids", _packed(ids)),
+                    ("packages", parsed.packages),
+                ):
+                    self._database.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (number, content))
+
+    def remove_experiments(self, keys: Iterable[str]) -> None:
+        """Forget experiments."""
+        with self.transaction():
+            for key in keys:
+                number = self.number(key)
+                for table in ("packages", "ids", "summaries", "experiments"):
+                    self._database.execute(f"DELETE FROM {table} WHERE number = ?", (number,))
+
+    def newest(self, limit: int | None) -> list[tuple[str, int, bytes]]:
+        """Return key, number and summary of the newest experiments, oldest first.
+
+        Args:
+            limit: How many; None for all.
+        """
+        order = self.rows("SELECT created, key, number FROM experiments")
+        order.sort()
+        if limit is None:
+            summaries: dict[int, bytes] = dict(self.rows("SELECT number, summary FROM summaries"))
+            return [(key, number, summaries[number]) for _, key, number in order]
+        return [(key, number, self.summary(number)) for _, key, number in order[len(order) - min(limit, len(order)) :]]
+
+    def summary(self, number: int) -> bytes:
+        """Return the summary of an experiment."""
+        [(summary,)] = self.rows("SELECT summary FROM summaries WHERE number = ?", (number,))
+        return bytes(summary)
+
+    def number(self, key: str) -> int | None:
+        """Return the number of an experiment."""
+        found = self.rows("SELECT number FROM experiments WHERE key = ?", (key,))
+        return int(found[0][0]) if found else None
+
+    def packages(self, number: int) -> dict[str, str]:
+        """Return the packages of an experiment."""
+        found = self.rows("SELECT packages FROM packages WHERE number = ?", (number,))
+        return orjson.loads(found[0][0]) if found else {}
+
+    # --- other objects ----------------------------------------------------------------------------------------------
+
+    def put_others(self, objects: Iterable[tuple[str, str, bytes]], gone: Iterable[str]) -> None:
+        """Keep objects as they are, by key, etag and content, and forget those that are gone."""
+        with self.transaction():
+            self._database.executemany("DELETE FROM others WHERE key = ?", [(key,) for key in gone])
+            self._database.executemany("INSERT OR REPLACE INTO others VALUES (?, ?, ?)", objects)
+
+    # --- IDs --------------------------------------------------------------------------------------------------------
+
+    def owners(self, prefix: str) -> list[str]:
+        """Return the keys of the experiments that have an ID with a prefix, themselves or one of their checkpoints."""
+        low, high = id_range(prefix)
+        rows = self.rows("SELECT key, ids FROM experiments JOIN ids USING (number)")
+        return [key for key, packed in rows if _has_one_between(_unpacked(packed), low, high)]
+
+    def short_length(self, added: Iterable[int] = ()) -> int:
+        """Return how many digits tell all IDs apart.
+
+        Args:
+            added: Further IDs, of which some may be known.
+        """
+        [(length,)] = self.rows("SELECT short_length FROM state")
+        new = set(added)
+        return max(length, self._needed_length(new)) if new else int(length)
+
+    def widen(self) -> None:
+        """Let short IDs be long enough for the IDs that have been added."""
+        new, self._new_ids = set(self._new_ids), []
+        if new:
+            self._database.execute("UPDATE state SET short_length = max(short_length, ?)", (self._needed_length(new),))
+
+    def _needed_length(self, new: set[int]) -> int:
+        """Return how many digits tell each of some IDs from all others."""
+        ids = {id for (packed,) in self.rows("SELECT ids FROM ids") for id in _unpacked(packed)}
+        if len(new) > FEW:
+            ordered = sorted(ids | new)
+            return _length_of_difference(min(map(operator.xor, ordered, islice(ordered, 1, None)), default=_NO_OTHER))
+        ids -= new
+        needed = 0
+        for id in new:
+            needed = max(needed, _length_of_difference(min(map(id.__xor__, ids), default=_NO_OTHER)))
+            ids.add(id)
+        return needed
+
+
+def id_range(prefix: str) -> tuple[int, int]:
+    """Return the least and the greatest number of the IDs that start with hexadecimal digits.
+
+    Example:
+        >>> [hex(bound) for bound in id_range("4591273")]
+        ['0x459127300000000', '0x4591273ffffffff']
+    """
+    digits = prefix[:ID_DIGITS]
+    return int(digits.ljust(ID_DIGITS, "0"), 16), int(digits.ljust(ID_DIGITS, "f"), 16)
+
+
+def _packed(ids: Iterable[int]) -> bytes:
+    """Return IDs as bytes, in the order of the numbers."""
+    ordered = sorted(ids)
+    return struct.pack(f"<{len(ordered)}q", *ordered)
+
+
+def _unpacked(packed: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(packed) // 8}q", packed)
+
+
+def _has_one_between(ordered: Sequence[int], low: int, high: int) -> bool:
+    place = bisect_left(ordered, low)
+    return place < len(ordered) and ordered[place] <= high
+
+
+def _length_of_difference(difference: int) -> int:
+    """Return how many digits it takes to see that two IDs differ, from the exclusive or of their numbers."""
+    return ID_DIGITS - (difference.bit_length() - 1) // 4
+
+
+class _Transaction:
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._database.execute("COMMIT" if kind is None else "ROLLBACK")
