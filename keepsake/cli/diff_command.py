@@ -51,7 +51,7 @@ def diff(ctx: click.Context, left: str, right: str, repository: str | None, as_j
 
 def _side(project: Project, id: str) -> Side:
     from keepsake.query.compare import Side
-    from keepsake.query.filters import shown_checkpoint
+    from keepsake.query.names import shown_checkpoint
 
     experiment, checkpoint = project.experiments.find(id)
     return Side(experiment.record, checkpoint.record if checkpoint is not None else shown_checkpoint(experiment.record))

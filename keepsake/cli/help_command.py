@@ -28,20 +28,47 @@ ENVIRONMENT = {
 """Environment variables and what they do."""
 
 FILTERS = """\
-A filter is NAME OPERATOR VALUE. Several (-f repeated) must all hold.
+A filter is NAME OPERATOR VALUE. Filters are joined by and, or, not and parentheses:
+not binds closest, then and, then or. Several -f must all hold.
 
-  NAME      a field (id created ended status outcome error user host command path step
-            checkpoints python_version keepsake_version), else a metric (of the best
-            checkpoint, else of the latest), else a param; nested params have dotted names
-  OPERATOR  = == != < <= > >=
-  VALUE     a number, a text, "a quoted text", true, false, none, nan, inf, or, for
-            created and ended, a date such as 2026-11-01 or 2026-11-01T12:30Z
+  keepsake ls -f "val_loss < 0.2 and (optimizer = adam or tag = prod)"
+  keepsake ls -f "created > 2d" -f "not status = running"
+  keepsake ls -f "command ~ resnet.*--amp and max.val_acc >= 0.9"
 
-status is running, stopped or failed; "status = stopped" finds all that do not run.
-An experiment that lacks the name fulfils != only. A name that no experiment has is an error.
+OPERATOR
+  = (==) !=              equal as a whole; a text in upper and lower case as it stands
+  < <= > >=              order: numbers with numbers, "quoted" or plain texts with texts
+  ~ !~                   a regular expression is found in the text, in any case, or is not
+  in (a, b)  not in (a)  equal to one of them, or to none
+  exists  missing        the experiment has the name, or has not
 
-Sort keys are the same names: -s val_loss, and -s -val_loss or -s val_loss-desc downwards.
-Experiments without a value come last in either direction."""
+NAME is looked up among the fields, then the metrics (of the best checkpoint, else of the
+latest), then the params; nested params have dotted names: optim.lr. A name with signs or
+keywords in it stands in quotes.
+  texts     name notes user host command path error
+  sets      tag (tags) alias (aliases): "tag = prod" asks whether it is among them
+  words     status (running stopped failed), outcome (finished failed interrupted);
+            "status = stopped" finds all that do not run, the failed ones too
+  times     created (started) ended        lengths  age duration
+  numbers   checkpoints, step (of the latest checkpoint, 0 before the first)
+  others    id (any start of it), size, uploaded, python_version, keepsake_version
+A prefix says where to look: param.X, metric.X, best.X and latest.X (that checkpoint),
+max.X and min.X (over all checkpoints), git.commit git.branch git.dirty git.remote,
+env.torch (a package, compared as a version) env.python.
+
+VALUE is a number, a text, a "quoted text" (a quote in it is written twice), true, false,
+none, nan, inf, or JSON: [1, 2]. Where the field asks for it:
+  times     2026-11-01, 2026-11-01T12:30Z, local without a zone; 30m 3h 2d 1w mean so long
+            ago: "created > 2d" is less than 2 days old, "created = 2026-11-01" that day
+  lengths   45s 30m 3h 2d 1w 1h30m, or seconds          sizes  500MB 1GB 1GiB, or bytes
+
+An experiment that lacks the name fulfils only what is negative (!= !~ not missing) and
+"= none". A name that no experiment has is an error, and so is a value of another kind than
+all of theirs.
+
+Sort keys are the same names: -s val_loss; -s -val_loss or val_loss-desc downwards; several
+with commas. Experiments without a value, and NaN, come last in either direction."""
+"""What ``keepsake help filters`` says."""
 
 TOPICS = ("environment", "exit-codes", "filters")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from keepsake.display.experiments import ExperimentTable
     from keepsake.project import Project
     from keepsake.query.filters import Filter
-    from keepsake.repository.records import ExperimentRecord
+    from keepsake.repository.summary import Summary
 
 list_options = options(
     click.option(
@@ -83,14 +83,18 @@ def list_experiments(
         running: Whether to show running experiments only, with the columns that matter there.
     """
     from keepsake.display.experiments import ExperimentTable
-    from keepsake.query import filters as query
+    from keepsake.query.filters import parse, select
+    from keepsake.query.sorting import sort, sort_keys
+    from keepsake.repository.summary import Summary
 
     project = project_of(ctx, repository)
-    conditions = [query.parse_filter(text) for text in filters]
+    conditions = [parse(text) for text in filters]
     everything = records_of(project)
     if not everything and repository is not None:
         require_repository(project)
-    selected = query.select(query.sort(everything, sort_key), conditions)
+    records = {record.id: record for record in everything}
+    summaries = [Summary.of(record) for record in everything]
+    selected = [records[summary.id] for summary in select(sort(summaries, sort_key), conditions)]
     if running:
         selected = [record for record in selected if record.status.word == "running"]
     if as_json:
@@ -101,11 +105,14 @@ def list_experiments(
         for record in selected:
             click.echo(record.id)
     elif selected:
-        mentioned = [condition.name for condition in conditions] + [query.sort_name(sort_key, everything)[0]]
+        mentioned = [name for condition in conditions for name in condition.names()]
+        mentioned += [key.name for key in sort_keys(sort_key, summaries)]
         view = view_of(ctx, everything, every=every)
         _print_table(ExperimentTable(selected, view, mentioned=mentioned, running=running))
     else:
-        click.echo(_why_empty(everything, conditions, project, running=running), err=True)
+        click.echo(
+            _why_empty(summaries, conditions, project, running=running, short_length=short_length_among(everything)), err=True
+        )
 
 
 def _print_table(table: ExperimentTable) -> None:
@@ -117,7 +124,7 @@ def _print_table(table: ExperimentTable) -> None:
         terminal.print_lines("", *table.footer())
 
 
-def _why_empty(everything: list[ExperimentRecord], conditions: list[Filter], project: Project, *, running: bool) -> str:
+def _why_empty(everything: list[Summary], conditions: list[Filter], project: Project, *, running: bool, short_length: int) -> str:
     from keepsake.display import text
     from keepsake.query.filters import nearest
 
@@ -127,8 +134,8 @@ def _why_empty(everything: list[ExperimentRecord], conditions: list[Filter], pro
     if not conditions:
         return f"No experiments are running ({text.plural(len(everything), 'experiment')} in {where})."
     said = f"No {'running ' if running else ''}experiments match {' and '.join(text.safe(one.text) for one in conditions)}"
-    near = nearest(everything, conditions[0]) if len(conditions) == 1 and not running else None
+    near = nearest(everything, conditions) if not running else None
     if near is None:
         return f"{said}."
-    kind, value, record = near
-    return f"{said} ({kind} is {text.number(value)}, {record.id[: short_length_among(everything)]})."
+    kind, value, summary = near
+    return f"{said} ({kind} is {text.number(value)}, {summary.id[:short_length]})."

@@ -1,318 +1,215 @@
-"""Filters, sort keys and names over many experiments. Works on records; how they look is `keepsake.display`'s business.
+"""The filter language: which experiments fulfil a condition that a person has written.
 
-A name is looked up among the fields, then the metrics (of the best checkpoint, else the latest), then the params; nested params
-have dotted names.
+`keepsake.query.grammar` says how filters are written, `keepsake.query.names` what their names mean, and
+`keepsake.query.conditions` what can be compared with what.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
-import operator
-import re
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, TypeAlias
 
 from keepsake.exceptions import InvalidQuery
-from keepsake.repository.records import is_comparable, parse_time
-from keepsake.values import flatten
+from keepsake.query.conditions import ORDERS, comparable_kinds, compile_condition, kind_of
+from keepsake.query.grammar import And, Condition, Not, parse_tree
+from keepsake.query.names import MISSING, Name, check_name, resolve, shadowed
+from keepsake.repository.records import is_comparable, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
 
-    from keepsake.repository.records import CheckpointRecord, ExperimentRecord
+    from keepsake.query.grammar import Tree
+    from keepsake.repository.summary import Summary
 
-MISSING: Final = object()
-"""What `value_of` returns for an experiment that has no such name; None is a value."""
-
-FIELDS: dict[str, Callable[[ExperimentRecord], Any]] = {
-    "id": lambda record: record.id,
-    "created": lambda record: record.created,
-    "started": lambda record: record.created,
-    "ended": lambda record: record.ended if record.ended is not None else MISSING,
-    "status": lambda record: record.status.word,
-    "outcome": lambda record: record.outcome or MISSING,
-    "error": lambda record: record.error or MISSING,
-    "user": lambda record: record.user,
-    "host": lambda record: record.host,
-    "command": lambda record: record.command,
-    "path": lambda record: record.path or MISSING,
-    "python_version": lambda record: record.python_version,
-    "keepsake_version": lambda record: record.keepsake_version,
-    "checkpoints": lambda record: len(record.checkpoints),
-    "step": lambda record: latest.step if (latest := record.latest()) is not None else MISSING,
-}
-"""Names of fields and how to get them."""
-
-STATUSES = ("running", "stopped", "failed")
-_TIMES = ("created", "started", "ended")
-
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_EQUALITY = ("=", "==", "!=")
-
-_FILTER = re.compile(
-    r"""\s*(?P<name>"[^"]+"|[^\s=<>!"]+)\s*(?P<operator>==|!=|<=|>=|=|<|>)\s*(?P<value>"[^"]*"|'[^']*'|[^\s=<>!].*?)\s*""",
-    re.DOTALL,
-)
-
-_WORDS: dict[str, Any] = {
-    "true": True,
-    "false": False,
-    "none": None,
-    "null": None,
-    "nan": math.nan,
-    "inf": math.inf,
-    "+inf": math.inf,
-    "-inf": -math.inf,
-}
+    Predicate: TypeAlias = Callable[[Summary], bool]
 
 
-@dataclass(frozen=True, slots=True)
 class Filter:
-    """One condition on an experiment.
+    """What experiments are asked to fulfil; made by `parse`.
 
     Args:
-        name: What is looked up.
-        operator: One of ``= == != < <= > >=``.
-        value: What it is compared with: a number, a text, a truth value, None, or a moment.
-        raw: The same as the user wrote it, without quotes: a text such as ``007`` is compared with this.
-        text: The whole condition as the user wrote it.
-    """
-
-    name: str
-    operator: str
-    value: Any
-    raw: str
-    text: str
-
-    def matches(self, record: ExperimentRecord) -> bool:
-        """Tell whether an experiment fulfils the condition; one that lacks the name fulfils ``!=`` only."""
-        present = value_of(record, self.name)
-        if self.name == "status" and self.raw == "stopped":
-            # As in the original: whatever does not run has stopped, however it ended.
-            present = "running" if present == "running" else "stopped"
-        wanted = self.raw if isinstance(present, str) else self.value
-        if present is MISSING or _kind(present) != _kind(wanted):
-            return self.operator == "!="
-        if self.operator in _EQUALITY and _is_nan(present) and _is_nan(wanted):
-            return self.operator != "!="
-        return _OPERATORS[self.operator](present, wanted)
-
-
-def parse_filter(text: str) -> Filter:
-    """Parse ``NAME OPERATOR VALUE``.
-
-    Args:
-        text: Such as ``val_loss < 0.2``; a name with spaces or operators stands in double quotes, a value may.
+        text: As it was written.
+        tree: What it says.
+        now: The moment that ages such as ``2d`` are counted from.
 
     Raises:
-        InvalidQuery: It is not of this form.
+        InvalidQuery: A field cannot be compared so.
+    """
+
+    __slots__ = ("_conditions", "_matches", "text", "tree")
+
+    def __init__(self, text: str, tree: Tree, now: datetime) -> None:
+        self.text = text
+        self.tree = tree
+        self._conditions = [(one, resolve(one.name, now)) for one in _conditions(tree)]
+        self._matches = _compiled(tree, now)
+
+    def __repr__(self) -> str:
+        return f"<Filter {self.text}>"
+
+    def names(self) -> list[str]:
+        """Return the names that it asks for, each once."""
+        return list(dict.fromkeys(condition.name for condition, _ in self._conditions))
+
+    def matches(self, summary: Summary) -> bool:
+        """Tell whether an experiment fulfils it.
+
+        One that lacks a name fulfils only what is negative about it: ``!=``, ``!~``, ``not in``, ``missing``, ``not ...``, and ``= none``.
+        """
+        return self._matches(summary)
+
+    def check(self, summaries: Sequence[Summary]) -> None:
+        """Raise `InvalidQuery` for a name that no experiment has, or whose values are all of another kind than the one given."""
+        for condition, name in self._conditions:
+            _check(condition, name, summaries)
+
+
+def parse(text: str, *, now: datetime | None = None) -> Filter:
+    """Parse a filter and compile it.
+
+    Args:
+        text: Such as ``val_loss < 0.2 and (optimizer = adam or tag = prod)``.
+        now: The moment that ages such as ``2d`` are counted from; default: this one.
+
+    Raises:
+        InvalidQuery: It is no filter, or compares a field with what it cannot be compared with.
 
     Example:
-        >>> parse_filter("val/loss <= 1e-3").value
-        0.001
+        >>> parse("val/loss <= 1e-3 and not optim.name in (adam, sgd)").names()
+        ['val/loss', 'optim.name']
     """
-    match = _FILTER.fullmatch(text)
-    if match is None:
-        raise InvalidQuery(
-            f'cannot understand the filter "{text}"',
-            facts=["a filter is NAME OPERATOR VALUE, with one of = != < <= > >="],
-            hint='keepsake ls -f "val_loss < 0.2"',
-        )
-    name, raw = match["name"].strip('"'), match["value"]
-    quoted = raw[0] in "\"'" and raw[0] == raw[-1] and len(raw) > 1
-    raw = raw[1:-1] if quoted else raw
-    value = raw if quoted and name not in (*_TIMES, "status") else _parsed_value(name, raw)
-    if match["operator"] not in _EQUALITY and (value is None or isinstance(value, bool)):
-        raise InvalidQuery(f'"{text.strip()}" asks for an order, but {raw} has none', hint=f'keepsake ls -f "{name} = {raw}"')
-    return Filter(name, match["operator"], value, raw, text.strip())
+    return Filter(text.strip(), parse_tree(text), now or utc_now())
 
 
-def _parsed_value(name: str, raw: str) -> Any:
-    if name in _TIMES:
-        try:
-            return parse_time(raw)
-        except (ValueError, OverflowError) as err:
-            raise InvalidQuery(
-                f'{name} is a time, cannot compare with "{raw}"', hint=f'keepsake ls -f "{name} > 2026-11-01"'
-            ) from err
-    if name == "status" and raw not in STATUSES:
-        raise InvalidQuery(f'status is running, stopped or failed, never "{raw}"', hint='keepsake ls -f "status = running"')
-    if raw.lower() in _WORDS:
-        return _WORDS[raw.lower()]
-    try:
-        return int(raw) if re.fullmatch(r"[+-]?\d+", raw) else float(raw)
-    except ValueError:
-        return raw
-
-
-def select(records: Sequence[ExperimentRecord], filters: Sequence[Filter]) -> list[ExperimentRecord]:
-    """Return the experiments that fulfil all conditions.
+def select(summaries: Sequence[Summary], filters: Iterable[Filter]) -> list[Summary]:
+    """Return the experiments that fulfil all filters, in their order.
 
     Raises:
         InvalidQuery: A name exists in none of them, or its values cannot be compared with the one given.
     """
-    for condition in filters:
-        check_name(condition.name, records)
-        _check_kind(condition, records)
-    return [record for record in records if all(condition.matches(record) for condition in filters)]
+    selected = list(summaries)
+    for one in filters:
+        one.check(summaries)
+        selected = [summary for summary in selected if one.matches(summary)]
+    return selected
 
 
-def _check_kind(condition: Filter, records: Sequence[ExperimentRecord]) -> None:
-    """Refuse a condition that no experiment could fulfil, since none has a value of its kind."""
-    values = [value_of(record, condition.name) for record in records]
-    present = [value for value in values if value is not MISSING and value is not None]
-    kinds = {_kind(value) for value in present}
-    if condition.value is None or len(kinds) != 1 or "text" in kinds or _kind(condition.value) in kinds:
-        return
-    # "All" must not be claimed of experiments that lack the name.
-    which = "all" if len(present) == len(records) else "the"
-    experiments = f"{len(present):,} experiment{'' if len(present) == 1 else 's'}"
-    written = f'"{condition.raw}"' if isinstance(condition.value, str) else condition.raw
-    raise InvalidQuery(
-        f"{condition.name} is {_KIND_NAMES[kinds.pop()]} in {which} {experiments}"
-        f"{'' if which == 'all' else ' that have it'}, cannot compare with {written}"
-    )
-
-
-def nearest(records: Sequence[ExperimentRecord], condition: Filter) -> tuple[str, float, ExperimentRecord] | None:
-    """Return how near the experiments come to a condition that none of them fulfils.
+def nearest(summaries: Sequence[Summary], filters: Sequence[Filter]) -> tuple[str, float, Summary] | None:
+    """Return how near experiments come to one comparison that none of them fulfils.
 
     Returns:
-        What the nearest value is (``best``, ``lowest`` or ``highest``), the value, and its experiment; None where the condition
-        does not ask for an order of numbers.
+        What the nearest value is (``best``, ``lowest`` or ``highest``), the value, and its experiment; None where something else is
+        asked for than the order of numbers.
     """
-    if condition.operator in _EQUALITY:
+    condition = filters[0].tree if len(filters) == 1 else None
+    if not isinstance(condition, Condition) or condition.operator not in ORDERS:
         return None
-    values = [(value_of(record, condition.name), record) for record in records]
-    numbers = [(value, record) for value, record in values if is_comparable(value)]
+    name = resolve(condition.name)
+    if name.kind not in ("any", "number"):
+        return None
+    values = [(name.value_of(summary), summary) for summary in summaries]
+    numbers = [(value, summary) for value, summary in values if is_comparable(value)]
     if not numbers:
         return None
     wants_low = condition.operator.startswith("<")
-    value, record = (min if wants_low else max)(numbers, key=lambda pair: pair[0])
-    metric = record.primary_metric
-    is_goal = metric is not None and metric.name == condition.name and (metric.goal == "minimize") == wants_low
-    return "best" if is_goal else "lowest" if wants_low else "highest", value, record
+    value, summary = (min if wants_low else max)(numbers, key=lambda pair: pair[0])
+    metric = summary.primary_metric
+    asked = {condition.name, condition.name.removeprefix("best.").removeprefix("metric.")}
+    is_goal = metric is not None and metric.name in asked and (metric.goal == "minimize") == wants_low
+    return "best" if is_goal else "lowest" if wants_low else "highest", value, summary
 
 
-# --- sorting --------------------------------------------------------------------------------------------------------
+def _conditions(tree: Tree) -> Iterator[Condition]:
+    if isinstance(tree, Condition):
+        yield tree
+    elif isinstance(tree, Not):
+        yield from _conditions(tree.part)
+    else:
+        for part in tree.parts:
+            yield from _conditions(part)
 
 
-def sort(records: Iterable[ExperimentRecord], key: str) -> list[ExperimentRecord]:
-    """Return experiments sorted by a name; those without it, and NaN, come last in either direction.
-
-    Args:
-        records: The experiments.
-        key: A name; ``-name`` or ``name-desc`` for the other direction.
-
-    Raises:
-        InvalidQuery: The name exists in none of them.
-    """
-    everything = list(records)
-    name, descending = sort_name(key, everything)
-    check_name(name, everything)
-    ordered: list[tuple[int, Any, ExperimentRecord]] = []
-    last: list[ExperimentRecord] = []
-    for record in everything:
-        value = value_of(record, name)
-        if value is MISSING or value is None or _is_nan(value):
-            last.append(record)
-        else:
-            kind = _kind(value)
-            ordered.append((list(_KIND_NAMES).index(kind), value if kind != "other" else str(value), record))
-    ordered.sort(key=lambda item: item[:2], reverse=descending)
-    return [record for _, _, record in ordered] + last
+# --- tree to function -------------------------------------------------------------------------------------------------
 
 
-def sort_name(key: str, records: Sequence[ExperimentRecord]) -> tuple[str, bool]:
-    """Return the name in a sort key, and whether it is sorted downwards; a name may itself look like a key."""
-    if _exists(key, records):
-        return key, False
-    if key.startswith("-"):
-        return key[1:], True
-    if key.endswith("-desc"):
-        return key.removesuffix("-desc"), True
-    return key.removesuffix("-asc"), False
+def _compiled(tree: Tree, now: datetime) -> Predicate:
+    if isinstance(tree, Condition):
+        return _compiled_condition(tree, now)
+    if isinstance(tree, Not):
+        part = _compiled(tree.part, now)
+        return lambda summary: not part(summary)
+    parts = [_compiled(one, now) for one in tree.parts]
+    if isinstance(tree, And):
+        return lambda summary: all(part(summary) for part in parts)
+    return lambda summary: any(part(summary) for part in parts)
 
 
-# --- names ----------------------------------------------------------------------------------------------------------
+def _compiled_condition(condition: Condition, now: datetime) -> Predicate:
+    name = resolve(condition.name, now)
+    test = compile_condition(condition, name.kind, now)
+    if name.exact is None or name.prefixed is None:
+        value_of = name.value_of
+        return lambda summary: test(value_of(summary))
+    exact, prefixed, test_exact = name.exact, name.prefixed, compile_condition(condition, "any", now)
+
+    def matches(summary: Summary) -> bool:
+        value = exact(summary)
+        return test(prefixed(summary)) if value is MISSING else test_exact(value)
+
+    return matches
 
 
-def shown_checkpoint(record: ExperimentRecord) -> CheckpointRecord | None:
-    """Return the checkpoint whose metrics stand for the experiment: the best, else the latest."""
-    return record.best() or record.latest()
+# --- what makes no sense ----------------------------------------------------------------------------------------------
 
 
-def value_of(record: ExperimentRecord, name: str) -> Any:
-    """Return what a name means for an experiment, or `MISSING`."""
-    if name in FIELDS:
-        return FIELDS[name](record)
-    checkpoint = shown_checkpoint(record)
-    if checkpoint is not None and name in checkpoint.metrics:
-        return checkpoint.metrics[name]
-    if name in record.params and not isinstance(record.params[name], dict):
-        return record.params[name]
-    return flatten(record.params).get(name, MISSING)
-
-
-def names(records: Iterable[ExperimentRecord]) -> list[str]:
-    """Return all names of fields, metrics and params, each once."""
-    found = dict.fromkeys(FIELDS)
-    for record in records:
-        for checkpoint in record.checkpoints:
-            found.update(dict.fromkeys(checkpoint.metrics))
-        found.update(dict.fromkeys(flatten(record.params)))
-    return list(found)
-
-
-def check_name(name: str, records: Sequence[ExperimentRecord]) -> None:
-    """Raise `InvalidQuery` with the nearest names for one that no experiment has; with no experiments, any name may be right."""
-    if not records or _exists(name, records):
+def _check(condition: Condition, name: Name, summaries: Sequence[Summary]) -> None:
+    """Refuse a condition that no experiment could fulfil, since none has the name or a value of a kind that fits."""
+    wanted = comparable_kinds(condition) if name.kind == "any" else None
+    if name.kind == "text":
+        _check_order_of_text(condition, summaries)
+    if wanted is None:
+        check_name(name, summaries)
         return
-    known = names(records)
-    if name in known:
+    kinds: set[str] = set()
+    present = 0
+    for summary in summaries:
+        value = name.value_of(summary)
+        if value is MISSING or value is None:
+            continue
+        kind = kind_of(value)
+        if kind in wanted:
+            return
+        kinds.add(kind)
+        present += 1
+    if not kinds:
+        check_name(name, summaries)
+    elif len(kinds) == 1:
+        # "All" must not be claimed of experiments that lack the name.
+        which, having = ("all", "") if present == len(summaries) else ("the", f" that {'has' if present == 1 else 'have'} it")
+        experiments = f"{present:,} experiment{'' if present == 1 else 's'}"
+        kind = kinds.pop()
+        as_text = kind == "a text" and condition.operator in ORDERS
+        raise InvalidQuery(
+            f"{condition.name} is {kind} in {which} {experiments}{having}, cannot compare with {_written(condition)}",
+            hint=_quoted_instead(condition) if as_text else None,
+        )
+
+
+def _check_order_of_text(condition: Condition, summaries: Sequence[Summary]) -> None:
+    """Refuse to order the texts of a field by a number, most likely meant for a metric or a param of the same name."""
+    if condition.operator not in ORDERS or isinstance(condition.values[0].value, str):
         return
-    by_lower_case = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(name.lower(), by_lower_case, n=3)
-    hint = f"did you mean {' or '.join(by_lower_case[one] for one in close)}?" if close else "keepsake ls --all shows all names"
-    raise InvalidQuery(f'no param, metric or field named "{name}"', hint=hint)
+    meant = shadowed([condition.name], summaries)
+    raise InvalidQuery(
+        f"{condition.name} is a text, cannot compare with {_written(condition)}",
+        hint=f"did you mean {' or '.join(meant)}?" if meant else _quoted_instead(condition),
+    )
 
 
-def _exists(name: str, records: Sequence[ExperimentRecord]) -> bool:
-    return name in FIELDS or any(value_of(record, name) is not MISSING for record in records)
+def _written(condition: Condition) -> str:
+    written = ", ".join(str(value) for value in condition.values)
+    return written if len(condition.values) == 1 else f"({written})"
 
 
-# --- kinds of values ------------------------------------------------------------------------------------------------
-
-_KIND_NAMES = {
-    "number": "a number",
-    "text": "a text",
-    "truth": "true or false",
-    "time": "a time",
-    "other": "a list",
-}
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "truth"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "text"
-    return "time" if isinstance(value, datetime) else "other"
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _quoted_instead(condition: Condition) -> str:
+    return f"""keepsake ls -f '{condition.name} {condition.operator} "{condition.values[0].raw}"'"""

@@ -108,6 +108,8 @@ def test_quiet_prints_whole_ids(repo: Repo, keepsake: Run) -> None:
         (["created >= 2026-03-01T13:00Z"], [KILLED, RUNNING]),
         (["outcome = interrupted"], [INTERRUPTED]),
         (["model.depth > 2"], IN_ORDER),
+        (["optimizer in (sgd, lion) or not val_loss exists"], [FINISHED, FAILED, INTERRUPTED]),
+        (["optimizer ~ ADAM and (status = running or val_loss < 0.15)"], [KILLED, RUNNING]),
     ],
 )
 def test_filters_must_all_hold(repo: Repo, here: Run, filters: list[str], wanted: list[str]) -> None:

@@ -11,7 +11,8 @@ import pytest
 from keepsake.cli import ALIASES, COMMANDS, cli
 from keepsake.cli.errors import EXIT_CODES
 from keepsake.cli.help_command import ENVIRONMENT, FILTERS, TOPICS
-from keepsake.query.filters import FIELDS
+from keepsake.query.grammar import OPERATORS
+from keepsake.query.names import FIELDS, PREFIXES
 from tests.conftest import ROOT
 
 REFERENCE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -86,4 +87,10 @@ def test_every_variable_that_is_read_is_documented() -> None:
 
 def test_every_field_is_documented() -> None:
     assert set(FIELDS) <= set(re.findall(r"`(\w+)`", part("Filters")))
-    assert set(FIELDS) - {"started"} <= set(re.findall(r"\w+", FILTERS))
+    assert set(FIELDS) <= set(re.findall(r"\w+", FILTERS))
+
+
+def test_every_operator_and_every_prefix_is_documented() -> None:
+    for said in (part("Filters").replace("`", ""), FILTERS):
+        assert {*OPERATORS, "in", "exists", "missing"} <= set(re.findall(r"[^\s|,()]+", said))
+        assert {f"{prefix}." for prefix in PREFIXES} <= set(re.findall(r"[a-z]+\.", said))
