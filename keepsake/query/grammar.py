@@ -283,33 +283,40 @@ class _Parser:
     def _unquoted(self, expected: str, word: re.Pattern[str]) -> str:
         """Read words up to a keyword, or to a parenthesis that was not opened here."""
         start = end = self._at
-        opened: list[int] = []
         if self._keyword() in ("and", "or"):
             self._fail(f'expected {expected}; a text "{self._keyword()}" needs quotes')
-        while (char := self._next()) and not (char == ")" and not opened):
-            if not opened:
-                if end > start and self._at > end and self._keyword() in ("and", "or"):
+        if (sign := self._sign()) is not None:
+            self._fail(f"expected {expected}; a text that begins with {sign} needs quotes")
+        while self._piece(word):
+            end = self._at
+            self._next()
+            if self._at > end:
+                if self._keyword() in ("and", "or"):
                     break
-                if (end == start or self._at > end) and char in "=<>!":
-                    self._fail(
-                        f"expected {expected}; a text that begins with {char} needs quotes"
-                        if end == start
-                        else 'expected "and" or "or" before another comparison; a text with signs needs quotes'
-                    )
-            if char == "(":
-                opened.append(self._at)
-            elif char == ")":
-                opened.pop()
-            match = None if char in "()" else (_WORD if opened else word).match(self._text, self._at)
-            if match is None and char not in "()":
-                break
-            end = self._at = match.end() if match is not None else self._at + 1
-        if opened:
-            self._fail("this is never closed", opened[-1])
+                if self._sign() is not None:
+                    self._fail('expected "and" or "or" before another comparison; a text with signs needs quotes')
         if end == start:
             self._fail(f"expected {expected}")
         self._at = end
         return self._text[start:end]
+
+    def _piece(self, word: re.Pattern[str]) -> bool:
+        """Read a word, or parentheses with all that is in them; tell whether there was one."""
+        if self._text[self._at : self._at + 1] != "(":
+            match = word.match(self._text, self._at)
+            self._at = match.end() if match is not None else self._at
+            return match is not None
+        depth = 0
+        for at in range(self._at, len(self._text)):
+            depth += {"(": 1, ")": -1}.get(self._text[at], 0)
+            if depth == 0:
+                self._at = at + 1
+                return True
+        return self._fail("this is never closed")
+
+    def _sign(self) -> str | None:
+        char = self._text[self._at : self._at + 1]
+        return char if char and char in "=<>!" else None
 
     # --- places -----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from keepsake.query import literals
 from keepsake.query.names import MISSING, check_name, exists, resolve
 
 if TYPE_CHECKING:
@@ -101,6 +100,13 @@ def _rank(value: Any, *, is_version: bool) -> tuple[int, Any]:
     if kind is bool:
         return 3, value
     if kind is str:
-        version = literals.version_key(value) if is_version else None
+        version = _version_key(value) if is_version else None
         return (1, version) if version is not None else (2, value)
     return (4, value) if isinstance(value, datetime) else (5, str(value))
+
+
+def _version_key(version: str) -> Any:
+    # Few sort by versions, and all who sort would wait for what reads them.
+    from keepsake.query.literals import version_key
+
+    return version_key(version)
