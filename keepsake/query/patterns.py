@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MAX_LENGTH = 1_000
 """How long a pattern may be."""
 
-MAX_UNBOUNDED, MAX_REPETITIONS = 4, 10
+MAX_UNBOUNDED, MAX_REPETITIONS = 3, 10
 """How many ``*``, ``+`` and ``{n,}`` a pattern may hold, and how many repetitions in all.
 
 The time of a search grows with the length of the text to the power of the first, and twofold with each of the second.
@@ -22,6 +22,9 @@ The time of a search grows with the length of the text to the power of the first
 
 _REPETITION = re.compile(r"\*|\+|\?|\{(\d*)(,?)(\d*)\}")
 _CLASS = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]?", re.DOTALL)
+_ATOM = r"[^\\.^$*+?{}\[\]|()\n]|\\[^\w\s]|\\[dw]|\.(?![*+?{])"
+_SIMPLE = re.compile(rf"(\^?)((?:{_ATOM})*)((?:\.[*+](?:{_ATOM})*)*)(\$?)")
+_STEP = re.compile(rf"(\.[*+])((?:{_ATOM})*)")
 _GROUP = re.compile(r"\((?:\?(?:P<\w+>|<?[=!]|[aiLmsu-]*:|>|[aiLmsu]+(?=\))))?")
 
 
@@ -41,7 +44,10 @@ def searcher(pattern: str) -> Callable[[str], bool]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what other versions of Python might read otherwise
             compiled = re.compile(pattern, re.IGNORECASE)
-        _check_cost(pattern)
+            if (steps := _in_steps(pattern)) is not None:
+                compiled = re.compile(steps, re.IGNORECASE)
+            else:
+                _check_cost(pattern)
     except (re.error, ValueError, OverflowError, RecursionError) as err:
         raise InvalidQuery(
             f'"{pattern}" cannot be searched for: {err}',
@@ -50,6 +56,24 @@ def searcher(pattern: str) -> Callable[[str], bool]:
         ) from err
     search = compiled.search
     return lambda text: search(text) is not None
+
+
+def _in_steps(pattern: str) -> str | None:
+    """Return what finds the same as a pattern such as ``a.*b.*c``, without trying each ``b`` after each ``a``; None for all others.
+
+    Whether there is a match is all that is asked, and what lies between does not matter: where some ``b`` leads to one, the first
+    ``b`` does so too. A text of 1,400 characters is searched in milliseconds instead of a minute.
+    """
+    match = _SIMPLE.fullmatch(pattern)
+    if match is None:
+        return None
+    start, first, rest, end = match.groups()
+    steps = [list(step) for step in _STEP.findall(rest)]
+    # The one before the end must not stop at the first that it finds.
+    kept = "".join(steps.pop()) if steps and end else ""
+    if steps and not start and not first and steps[0][0] == ".*":
+        first = steps.pop(0)[1]
+    return start + first + "".join(f"(?>{wildcard}?{then})" for wildcard, then in steps) + kept + end
 
 
 def _check_cost(pattern: str) -> None:
