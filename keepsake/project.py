@@ -6,16 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keepsake import config, messages, resuming
-from keepsake.capture import redaction
-from keepsake.checkpoint import Checkpoint
+from keepsake import config, messages
 from keepsake.exceptions import ConfigInvalid, StorageUnavailable
-from keepsake.experiment import Experiment, ExperimentList
-from keepsake.recording import ranks
-from keepsake.recording.heartbeat import INTERVAL_S
-from keepsake.recording.outbox import Outbox, outboxes
-from keepsake.recording.recorder import DisabledRecorder, Recorder, live_recorder
-from keepsake.recording.uploader import Sync, Uploader
+from keepsake.query.index import Index
 from keepsake.repository import layout
 from keepsake.repository.records import ExperimentRecord, utc_now
 from keepsake.repository.repository import Repository
@@ -27,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from keepsake.capture.files import FileEntry
+    from keepsake.checkpoint import Checkpoint
+    from keepsake.experiment import Experiment, ExperimentList
+    from keepsake.recording.outbox import Outbox
+    from keepsake.recording.recorder import Recorder
+    from keepsake.recording.uploader import Sync
 
 __all__ = ["ExperimentCollection", "Project", "init"]
 
@@ -62,6 +60,7 @@ class Project:
         self._repository: Repository | None = None
         self._store: Repository | None = None
         self._outbox: Outbox | None = None
+        self._index: Index | None = None
 
     @property
     def directory(self) -> Path:
@@ -93,14 +92,27 @@ class Project:
         """
         if self._repository is None:
             loaded = self._loaded_config()
-            found = Repository.at(loaded.url, label=redaction.redact_url(loaded.repository))
+            found = Repository.at(loaded.url, label=_without_secrets(loaded.repository))
             if found.local is None:
+                from keepsake.recording.outbox import Outbox
+
                 self._store = found
                 self._outbox = Outbox.of(self.directory, found.storage.url)
                 found = Repository(OverlayStorage(self._outbox.storage, found.storage), label=found.label)
                 _say_what_waits(self._outbox)
             self._repository = found
         return self._repository
+
+    def index(self, *, cached: bool = True) -> Index:
+        """Return what is known of all its experiments without reading their records, the same object at every call.
+
+        Args:
+            cached: Whether to keep what is found in the user's cache directory, and to use what is there.
+        """
+        if self._index is None:
+            repository = self.repository_at_hand()
+            self._index = Index.of(repository) if cached else Index(repository, None)
+        return self._index
 
     def recorder(self, record: ExperimentRecord, *, quiet: bool) -> Recorder:
         """Return who records an experiment: into the repository on disk, or through the outbox of the store that it lies in.
@@ -109,6 +121,9 @@ class Project:
             record: The experiment's record.
             quiet: Say nothing at the start and the end.
         """
+        from keepsake.recording.recorder import Recorder
+        from keepsake.recording.uploader import Uploader
+
         repository = self.repository_at_hand()
         if self._outbox is None or self._store is None:
             return Recorder(repository, record, self.directory, quiet=quiet)
@@ -182,6 +197,9 @@ class Project:
 
         Where a repository was named, only that one's. It takes no configuration: the directory may have been copied from another machine.
         """
+        from keepsake.recording.outbox import outboxes
+        from keepsake.recording.uploader import Sync
+
         found = list(outboxes(self.directory))
         if self._repository_argument is not None:
             wanted = from_url(self._loaded_config().url).url
@@ -242,6 +260,11 @@ class ExperimentCollection:
             ValueError: ``path`` leaves the project directory, or ``resume`` makes no sense.
             FileNotFoundError: ``path`` does not exist.
         """
+        # What reads experiments must not wait for what records them.
+        from keepsake import resuming
+        from keepsake.experiment import Experiment
+        from keepsake.recording.recorder import DisabledRecorder
+
         wanted = resuming.wanted(resume)
         values, problems = convert_params(params)
         reason = _why_disabled(is_rank_zero)
@@ -282,6 +305,9 @@ class ExperimentCollection:
             DoesNotExist: Nothing starts with it.
             AmbiguousID: Several things do.
         """
+        from keepsake.checkpoint import Checkpoint
+        from keepsake.experiment import Experiment
+
         project = self.project
         match = project.repository_at_hand().find(prefix)
         experiment = Experiment(project, match.experiment)
@@ -297,6 +323,8 @@ class ExperimentCollection:
             >>> import keepsake
             >>> keepsake.experiments.list(filter=lambda e: e.params["lr"] < 0.01)  # doctest: +SKIP
         """
+        from keepsake.experiment import Experiment, ExperimentList
+
         project = self.project
         experiments = (Experiment(project, record) for record in project.repository_at_hand().list_experiments())
         return ExperimentList(experiment for experiment in experiments if filter is None or filter(experiment))
@@ -356,6 +384,9 @@ def _resumed(project: Project, record: ExperimentRecord, wanted: ExperimentRecor
         wanted: What would be recorded of a new one.
         quiet: Say nothing.
     """
+    from keepsake.experiment import Experiment
+    from keepsake.recording.recorder import live_recorder
+
     live = live_recorder(project.repository_at_hand(), record.id)
     if live is not None:
         return Experiment(project, live.record, live)
@@ -386,6 +417,14 @@ def _say_what_waits(outbox: Outbox) -> None:
         )
 
 
+def _without_secrets(url: str) -> str:
+    if url.startswith("file:"):
+        return url
+    from keepsake.capture import redaction
+
+    return redaction.redact_url(url)
+
+
 def _mode() -> str:
     mode = os.environ.get("KEEPSAKE_MODE", "").strip().lower() or "online"
     if mode not in MODES:
@@ -397,6 +436,8 @@ def _why_disabled(is_rank_zero: bool | None) -> str | None:
     if _mode() == "disabled":
         return "KEEPSAKE_MODE=disabled"
     if is_rank_zero is None:
+        from keepsake.recording import ranks
+
         return ranks.other_rank()
     return None if is_rank_zero else "not rank zero"
 
@@ -423,7 +464,8 @@ def _new_record(
 ) -> ExperimentRecord:
     # Reading an experiment needs none of this, and a listing must not wait for it.
     from keepsake import __version__
-    from keepsake.capture import environment, packages
+    from keepsake.capture import environment, packages, redaction
+    from keepsake.recording.heartbeat import INTERVAL_S
 
     params, hidden = redaction.redact_params(params)
     if hidden:

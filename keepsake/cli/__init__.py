@@ -6,6 +6,7 @@ A command's file is loaded when the command runs, so that none of them waits for
 from __future__ import annotations
 
 import difflib
+import gc
 import os
 import sys
 from importlib import import_module
@@ -102,6 +103,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; whatever goes wrong is said on standard error."""
     from keepsake.cli import errors, terminal
 
+    # A command lives for a moment: to look for cycles among ten thousand experiments again and again takes longer than all else.
+    gc.set_threshold(200_000, 50, 50)
     if COMPLETION_VARIABLE in os.environ:
         cli.main(prog_name="keepsake")
     settings: dict[str, Any] = {}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
 
 from keepsake.repository.records import encode_value, format_time
 
 if TYPE_CHECKING:
     from keepsake.query.compare import Comparison, Pair, Side
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
+    from keepsake.repository.summary import Summary
 
 
 _STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -19,25 +22,43 @@ _STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\
 
 def dumps(value: object) -> str:
     """Return the text of a JSON document: no bare NaN, which other programs refuse, and nothing that steers a terminal."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return _encoded(value, indent=2)
+
+
+def line(value: object) -> str:
+    """Return the text of a JSON document on one line."""
+    return _encoded(value, indent=None)
+
+
+def _encoded(value: object, *, indent: Literal[2] | None) -> str:
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
+    except TypeError:
+        # What it cannot write, such as half a surrogate pair or a huge number, others may have recorded all the same.
+        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def listed(record: ExperimentRecord) -> dict[str, Any]:
+def listed(record: Summary) -> dict[str, Any]:
     """Return what ``ls --json`` prints of an experiment."""
     return {
         "id": record.id,
-        "created": format_time(record.created),
+        "created": record.created_text,
         "params": encode_value(record.params),
         "command": record.command,
-        "num_checkpoints": len(record.checkpoints),
-        "latest_checkpoint": _checkpoint(record.latest()),
-        "best_checkpoint": _checkpoint(record.best()),
+        "num_checkpoints": record.num_checkpoints,
+        "latest_checkpoint": record.latest_json,
+        "best_checkpoint": record.best_json,
         "user": record.user,
         "host": record.host,
         "running": record.status.word == "running",
         **_status(record),
         "git": record.git,
+        "name": record.name,
+        "tags": list(record.tags),
+        "notes": record.notes,
+        "aliases": dict(record.aliases),
+        "size_bytes": record.size_bytes,
     }
 
 
@@ -73,11 +94,7 @@ def compared(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _checkpoint(checkpoint: CheckpointRecord | None) -> dict[str, Any] | None:
-    return checkpoint.to_json() if checkpoint is not None else None
-
-
-def _status(record: ExperimentRecord) -> dict[str, Any]:
+def _status(record: ExperimentRecord | Summary) -> dict[str, Any]:
     last_heartbeat = record.status.last_heartbeat
     duration = (record.ended - record.created).total_seconds() if record.ended is not None else None
     return {

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from keepsake.cli.options import (
-    common_options,
-    examples,
-    json_option,
-    options,
-    project_of,
-    records_of,
-    require_repository,
-    short_length_among,
-    view_of,
-)
+from keepsake.cli.options import common_options, examples, options, project_of, require_repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,16 +15,47 @@ if TYPE_CHECKING:
     from keepsake.display.experiments import ExperimentTable
     from keepsake.project import Project
     from keepsake.query.filters import Filter
+    from keepsake.query.index import Index
     from keepsake.repository.summary import Summary
 
+FORMATS = ("table", "json", "jsonl", "csv", "tsv", "md", "ids")
+
+LIMIT = 50
+"""How many experiments a terminal is shown where nobody says how many."""
+
+WATCH_INTERVAL_S = 2.0
+
 list_options = options(
+    click.option("-f", "--filter", "filters", multiple=True, metavar="EXPR", help="Only those that fulfil it; repeat for AND."),
     click.option(
-        "-f", "--filter", "filters", multiple=True, metavar="EXPR", help='Only those where "name op value"; repeat for AND.'
+        "-s",
+        "--sort",
+        "sort_keys",
+        multiple=True,
+        metavar="KEY",
+        help="Sort by a name; -KEY or KEY-desc reverses; repeat for what decides between equals. [default: created]",
     ),
-    click.option("-s", "--sort", "sort_key", default="created", metavar="KEY", help="Sort by a name; -KEY or KEY-desc reverses."),
+    click.option(
+        "-n",
+        "--limit",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Show the last N of them; 0 for all. [default: 50 on a terminal]",
+    ),
+    click.option(
+        "-c",
+        "--columns",
+        multiple=True,
+        metavar="NAMES",
+        help="These columns; +NAME adds one, -NAME removes one; metrics.* works.",
+    ),
     click.option("--all", "every", is_flag=True, help="Show all params and metrics, not only those that differ."),
-    json_option,
-    click.option("-q", "--quiet", is_flag=True, help="Print IDs only."),
+    click.option("--wide", is_flag=True, help="Show all columns, however wide the terminal is."),
+    click.option("--format", "form", type=click.Choice(FORMATS), help="How to print them. [default: table]"),
+    click.option("--json", "form", flag_value="json", help="The same as --format json."),
+    click.option("-q", "--quiet", "form", flag_value="ids", help="Print IDs only: --format ids."),
+    click.option("--watch", is_flag=True, help="Show it anew every two seconds, until Ctrl-C."),
+    click.option("--no-cache", is_flag=True, help="Read all records anew, and keep nothing."),
     common_options,
 )
 """Options of ``ls`` and ``ps``."""
@@ -42,9 +64,9 @@ list_options = options(
 @click.command(
     epilog=examples(
         "keepsake ls",
-        'keepsake ls -f "val_loss < 0.2" -f "optimizer = adam"',
-        "keepsake ls -s -val_loss",
-        "keepsake ls --json | jq '.[].params'",
+        'keepsake ls -f "val_loss < 0.2 and optimizer = adam" -s -val_loss',
+        "keepsake ls -c val_loss,lr,user",
+        "keepsake ls --format csv > experiments.csv",
         'keepsake rm $(keepsake ls -q -f "val_accuracy < 0.2")',
     )
 )
@@ -56,86 +78,172 @@ def ls(ctx: click.Context, /, repository: str | None, **options: Any) -> None:
     Params and metrics are shown where they differ. Metrics are those of the best checkpoint; * marks the best of the listed
     experiments. keepsake help filters explains -f and -s.
     """
-    list_experiments(ctx, repository, **options)
+    list_experiments(ctx, repository, Options(**options))
 
 
-def list_experiments(
-    ctx: click.Context,
-    repository: str | None,
-    *,
-    filters: Sequence[str],
-    sort_key: str,
-    every: bool,
-    as_json: bool,
-    quiet: bool,
-    running: bool = False,
-) -> None:
-    """Do what ``ls`` and ``ps`` do.
+class Options(NamedTuple):
+    """What the options of ``ls`` and ``ps`` say; see `list_options`."""
+
+    filters: Sequence[str]
+    sort_keys: Sequence[str]
+    limit: int | None
+    columns: Sequence[str]
+    every: bool
+    wide: bool
+    form: str | None
+    watch: bool
+    no_cache: bool
+    running: bool = False
+
+
+def list_experiments(ctx: click.Context, repository: str | None, wanted: Options) -> None:
+    """Do what ``ls`` and ``ps`` do."""
+    project = project_of(ctx, repository)
+    if not wanted.watch:
+        _list_once(ctx, project, wanted, is_named=repository is not None)
+        return
+    from keepsake.cli import terminal
+
+    if not terminal.is_terminal() or wanted.form not in (None, "table"):
+        raise click.UsageError("--watch shows a table on a terminal", ctx)
+    terminal.repeat(lambda: _list_once(ctx, project, wanted, is_named=repository is not None), WATCH_INTERVAL_S)
+
+
+def _list_once(ctx: click.Context, project: Project, wanted: Options, *, is_named: bool) -> None:
+    index = project.index(cached=not wanted.no_cache)
+    index.forget()
+    found = _Found.of(index, project, wanted)
+    if not found.total and is_named:
+        require_repository(project)
+    form = wanted.form or "table"
+    if form in ("json", "jsonl"):
+        _print_json(found.summaries, by_line=form == "jsonl")
+    elif form == "ids":
+        for summary in found.summaries:
+            click.echo(summary.id)
+    elif found.summaries:
+        _print_table(_table(ctx, project, index, found, wanted), form)
+    elif form == "table":
+        click.echo(_why_empty(index, found, project, wanted), err=True)
+
+
+class _Found(NamedTuple):
+    """Which experiments are to be shown.
 
     Args:
-        ctx: The command's context.
-        repository: What ``--repository`` says.
-        filters: What each ``--filter`` says.
-        sort_key: What ``--sort`` says.
-        every: Whether to show columns that are equal in all experiments.
-        as_json: Whether to print JSON.
-        quiet: Whether to print IDs only.
-        running: Whether to show running experiments only, with the columns that matter there.
+        summaries: These, in their order.
+        filters: What they were chosen by.
+        mentioned: The names that they were chosen and sorted by.
+        total: How many there would be without a limit; all experiments where there is no filter.
     """
-    from keepsake.display.experiments import ExperimentTable
-    from keepsake.query.filters import parse, select
-    from keepsake.query.sorting import sort, sort_keys
-    from keepsake.repository.summary import Summary
 
-    project = project_of(ctx, repository)
-    conditions = [parse(text) for text in filters]
-    everything = records_of(project)
-    if not everything and repository is not None:
-        require_repository(project)
-    records = {record.id: record for record in everything}
-    summaries = [Summary.of(record) for record in everything]
-    selected = [records[summary.id] for summary in select(sort(summaries, sort_key), conditions)]
-    if running:
-        selected = [record for record in selected if record.status.word == "running"]
-    if as_json:
-        from keepsake.cli import json_output
+    summaries: list[Summary]
+    filters: list[Filter]
+    mentioned: list[str]
+    total: int
 
-        click.echo(json_output.dumps([json_output.listed(record) for record in selected]))
-    elif quiet:
-        for record in selected:
-            click.echo(record.id)
-    elif selected:
-        mentioned = [name for condition in conditions for name in condition.names()]
-        mentioned += [key.name for key in sort_keys(sort_key, summaries)]
-        view = view_of(ctx, everything, every=every)
-        _print_table(ExperimentTable(selected, view, mentioned=mentioned, running=running))
-    else:
-        click.echo(
-            _why_empty(summaries, conditions, project, running=running, short_length=short_length_among(everything)), err=True
+    @classmethod
+    def of(cls, index: Index, project: Project, wanted: Options) -> _Found:
+        limit = _limit(project, wanted)
+        if not (wanted.filters or wanted.sort_keys or wanted.running):
+            # The usual case needs only the newest, which are the last.
+            return cls(index.summaries(limit), [], ["created"], index.count())
+        from keepsake.query.filters import parse, select
+        from keepsake.query.sorting import sort, sort_keys
+
+        filters = [parse(text) for text in wanted.filters]
+        everything = index.summaries()
+        found = select(everything, filters)
+        if wanted.running:
+            found = [summary for summary in found if summary.status.word == "running"]
+        mentioned = [name for one in filters for name in one.names()]
+        if wanted.sort_keys:
+            keys = sort_keys(list(wanted.sort_keys), everything)
+            mentioned += [key.name for key in keys]
+            found = sort(found, list(wanted.sort_keys)) if found else found
+        return cls(
+            found[len(found) - limit :] if limit is not None and limit < len(found) else found, filters, mentioned, len(found)
         )
 
 
-def _print_table(table: ExperimentTable) -> None:
+def _limit(project: Project, wanted: Options) -> int | None:
+    """Return how many experiments may be shown; None for any number."""
     from keepsake.cli import terminal
 
-    for line in table.lines():
-        click.echo(line, color=True)
-    if terminal.is_terminal():
-        terminal.print_lines("", *table.footer())
+    if wanted.limit is not None:
+        return wanted.limit or None
+    if wanted.filters or wanted.form not in (None, "table") or not terminal.is_terminal():
+        return None
+    return LIMIT
 
 
-def _why_empty(everything: list[Summary], conditions: list[Filter], project: Project, *, running: bool, short_length: int) -> str:
+# --- printing -------------------------------------------------------------------------------------------------------
+
+
+def _print_json(summaries: Sequence[Summary], *, by_line: bool) -> None:
+    from keepsake.cli import json_output
+
+    if by_line or not summaries:
+        for summary in summaries:
+            click.echo(json_output.line(json_output.listed(summary)))
+        if not by_line:
+            click.echo("[]")
+        return
+    # One by one, so that thousands are never in memory as text.
+    opening = "["
+    for summary in summaries:
+        indented = json_output.dumps(json_output.listed(summary)).replace("\n", "\n  ")
+        sys.stdout.write(f"{opening}\n  {indented}")
+        opening = ","
+    click.echo("\n]")
+
+
+def _table(ctx: click.Context, project: Project, index: Index, found: _Found, wanted: Options) -> ExperimentTable:
+    from keepsake.cli.options import view
+    from keepsake.display.experiments import Choice, ExperimentTable
+
+    return ExperimentTable(
+        found.summaries,
+        view(ctx, short=index.short_length(), every=wanted.every, fits=not wanted.wide),
+        mentioned=found.mentioned,
+        running=wanted.running,
+        choice=Choice.parse(wanted.columns),
+        counts=(found.total, index.running()) if found.total > len(found.summaries) else None,
+    )
+
+
+def _print_table(table: ExperimentTable, form: str) -> None:
+    from keepsake.cli import terminal
+
+    if form in ("csv", "tsv"):
+        import csv
+
+        csv.writer(sys.stdout, dialect="excel-tab" if form == "tsv" else "excel", lineterminator="\n").writerows(table.values())
+    elif form == "md":
+        heading, *rows = ([cell.replace("|", "\\|") for cell in row] for row in table.rows())
+        for row in (heading, ["---"] * len(heading), *rows):
+            click.echo(f"| {' | '.join(row)} |")
+    else:
+        click.echo("\n".join(table.lines()), color=True)
+        if terminal.is_terminal():
+            terminal.print_lines("", *table.footer())
+
+
+def _why_empty(index: Index, found: _Found, project: Project, wanted: Options) -> str:
     from keepsake.display import text
     from keepsake.query.filters import nearest
 
     where = text.safe(project.repository_at_hand().label)
+    everything = index.summaries()
     if not everything:
         return f"No experiments in {where} yet."
-    if not conditions:
+    if not found.filters:
         return f"No experiments are running ({text.plural(len(everything), 'experiment')} in {where})."
-    said = f"No {'running ' if running else ''}experiments match {' and '.join(text.safe(one.text) for one in conditions)}"
-    near = nearest(everything, conditions) if not running else None
+    said = (
+        f"No {'running ' if wanted.running else ''}experiments match {' and '.join(text.safe(one.text) for one in found.filters)}"
+    )
+    near = nearest(everything, found.filters) if not wanted.running else None
     if near is None:
         return f"{said}."
     kind, value, summary = near
-    return f"{said} ({kind} is {text.number(value)}, {summary.id[:short_length]})."
+    return f"{said} ({kind} is {text.number(value)}, {summary.id[: index.short_length()]})."

@@ -98,6 +98,29 @@ def records_of(project: Project) -> list[ExperimentRecord]:
     return [experiment.record for experiment in project.experiments.list()]
 
 
+def view(ctx: click.Context, *, short: int, every: bool = False, fits: bool = True) -> View:
+    """Return how the options and the terminal want a page to look.
+
+    Args:
+        ctx: The command's context.
+        short: How many characters of an ID are shown.
+        every: Whether to show what is left out otherwise.
+        fits: Whether it must not be wider than the terminal.
+    """
+    from keepsake.cli import terminal
+    from keepsake.display.tables import UNLIMITED, View
+    from keepsake.repository.records import utc_now
+
+    width = terminal.columns()
+    return View(
+        now=utc_now(),
+        width=width if fits or width is None else UNLIMITED,
+        every=every,
+        short=short,
+        style=terminal.style(ctx.ensure_object(dict).get("color")),
+    )
+
+
 def view_of(ctx: click.Context, records: Iterable[ExperimentRecord], *, every: bool = False) -> View:
     """Return how the options and the terminal want a page to look.
 
@@ -106,17 +129,7 @@ def view_of(ctx: click.Context, records: Iterable[ExperimentRecord], *, every: b
         records: All experiments of the repository: a short ID must tell them apart.
         every: Whether to show what is left out otherwise.
     """
-    from keepsake.cli import terminal
-    from keepsake.display.tables import View
-    from keepsake.repository.records import utc_now
-
-    return View(
-        now=utc_now(),
-        width=terminal.columns(),
-        every=every,
-        short=short_length_among(records),
-        style=terminal.style(ctx.ensure_object(dict).get("color")),
-    )
+    return view(ctx, short=short_length_among(records), every=every)
 
 
 def short_length_among(records: Iterable[ExperimentRecord]) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from keepsake.cli.ls_command import list_experiments, list_options
+from keepsake.cli.ls_command import Options, list_experiments, list_options
 from keepsake.cli.options import examples
 
 
@@ -15,4 +15,4 @@ from keepsake.cli.options import examples
 @click.pass_context
 def ps(ctx: click.Context, /, repository: str | None, **options: Any) -> None:
     """List running experiments: those whose heartbeat is young."""
-    list_experiments(ctx, repository, running=True, **options)
+    list_experiments(ctx, repository, Options(**options, running=True))

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,24 @@ def progress(label: str, *, wanted: bool = True) -> Iterator[Callable[[int], Cal
 
 UPDATE_BYTES = 8 << 20
 """How much is done between two updates of a progress bar."""
+
+
+def repeat(show: Callable[[], None], interval_s: float) -> None:
+    """Clear the screen and show something, again and again until Ctrl-C.
+
+    Args:
+        show: Prints it.
+        interval_s: Seconds between two of them.
+    """
+    try:
+        while True:
+            click.clear()
+            show()
+            sys.stdout.flush()
+            time.sleep(interval_s)
+    except KeyboardInterrupt:
+        click.echo(err=True)
+
 
 # --- colours ----------------------------------------------------------------------------------------------------------
 

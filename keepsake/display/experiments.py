@@ -2,50 +2,134 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from typing import TYPE_CHECKING, Any
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keepsake.display import text
 from keepsake.display.tables import STATUS_STYLES, Column, View, fitting, lines
+from keepsake.exceptions import InvalidQuery
 from keepsake.repository.records import is_comparable
-from keepsake.values import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from keepsake.repository.records import CheckpointRecord, ExperimentRecord, PrimaryMetric
+    from keepsake.repository.records import PrimaryMetric
+    from keepsake.repository.summary import Summary
 
-MENTIONED, BEST, PARAM, LATEST, METRIC, LATE_PARAM, USER, HOST, SAME_LATEST = range(1, 10)
+CHOSEN, BEST, PARAM, LATEST, METRIC, LATE_PARAM, USER, HOST, SAME_LATEST = range(1, 10)
 """Which columns are shown where a terminal is too narrow for all: those with the lowest rank."""
 
 PARAMS_KEPT_LONGEST = 3
 SAME_PARAMS_SHOWN = 5
+
+SECONDS_LENGTH = len("2026-11-23T04:05:06")
+
+_ALWAYS = ("experiment", "started", "status")
+"""The columns that are there unless others are asked for."""
+
+
+class Choice(NamedTuple):
+    """Which columns somebody wants to see.
+
+    Args:
+        only: Patterns of the names of columns, in the order wanted; empty for those that are chosen by themselves.
+        added: Patterns of columns to show besides.
+        removed: Patterns of columns to leave out.
+    """
+
+    only: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, words: Iterable[str]) -> Choice:
+        """Read ``a``, ``+b`` and ``-c``, of which several may stand in one word with commas between them.
+
+        Example:
+            >>> Choice.parse(["val_loss,lr", "-user"])
+            Choice(only=('val_loss', 'lr'), added=(), removed=('user',))
+        """
+        names = [name.strip() for word in words for name in word.split(",") if name.strip()]
+        return cls(
+            tuple(name for name in names if name[0] not in "+-"),
+            tuple(name[1:] for name in names if name[0] == "+"),
+            tuple(name[1:] for name in names if name[0] == "-"),
+        )
+
+
+class _Candidate(NamedTuple):
+    """A column that could be shown.
+
+    Args:
+        name: What it is asked for by.
+        is_wanted: Whether it is shown without being asked for.
+        keep: See `Column`.
+        build: Makes the column.
+        values: What stands in it, for other programs.
+    """
+
+    name: str
+    is_wanted: bool
+    keep: tuple[int, int]
+    build: Callable[[], Column]
+    values: Callable[[], list[Any]]
 
 
 class ExperimentTable:
     """Experiments as a table, one a line.
 
     Args:
-        records: The experiments, in the order of the rows.
+        summaries: The experiments, in the order of the rows.
         view: How it is to look; ``every`` shows columns that are equal in all experiments too.
         mentioned: Names of params and metrics that are shown in any case: those that were filtered or sorted by.
         running: Whether it is the table of running experiments, with what matters there.
+        choice: Which columns are wanted.
+        counts: How many experiments there are and how many of them run, where these are not all of them.
+
+    Raises:
+        InvalidQuery: A column is asked for that does not exist.
     """
 
     def __init__(
-        self, records: Sequence[ExperimentRecord], view: View, *, mentioned: Sequence[str] = (), running: bool = False
+        self,
+        summaries: Sequence[Summary],
+        view: View,
+        *,
+        mentioned: Sequence[str] = (),
+        running: bool = False,
+        choice: Choice | None = None,
+        counts: tuple[int, int] | None = None,
     ) -> None:
-        self._records = records
+        self._summaries = summaries
         self._view = view
         self._mentioned = mentioned
-        self._shared_metric = _shared_metric(records)
-        self._best = _best_record(records, self._shared_metric)
-        self._columns = self._all_columns(running)
+        self._counted = counts
+        self._best_of = [summary.best_json for summary in summaries]
+        self._latest_of = [summary.latest_json for summary in summaries]
+        self._metrics = [summary.shown_metrics for summary in summaries]
+        self._words = [summary.status.word for summary in summaries]
+        self._shared_metric = _shared_metric(summaries)
+        self._best = _best_row(self._metrics, self._best_of, self._shared_metric)
+        self._chosen = _chosen(list(self._candidates(running)), choice or Choice())
+        self._columns = [candidate.build() for candidate in self._chosen]
         self._shown = fitting(self._columns, view.width)
 
     def lines(self) -> list[str]:
         """Return headings and rows."""
         return lines(self._shown, self._view.style)
+
+    def rows(self) -> Iterator[list[str]]:
+        """Yield headings and rows as they are read by people, without anything around them."""
+        yield [column.heading for column in self._columns]
+        yield from map(list, zip(*(column.cells for column in self._columns), strict=True))
+
+    def values(self) -> Iterator[list[str]]:
+        """Yield names and rows for other programs: whole IDs, all digits, times in UTC; what is missing is empty."""
+        yield [candidate.name for candidate in self._chosen]
+        columns = [[_exact(value) for value in candidate.values()] for candidate in self._chosen]
+        yield from map(list, zip(*columns, strict=True))
 
     def footer(self) -> list[str]:
         """Return what is said below: how many there are, which is best, what is equal in all, what did not fit."""
@@ -53,126 +137,162 @@ class ExperimentTable:
 
     # --- columns ----------------------------------------------------------------------------------------------------
 
-    def _all_columns(self, running: bool) -> list[Column]:
-        words = [record.status.word for record in self._records]
-        statuses = [text.status(record) for record in self._records]
-        return [
-            Column("EXPERIMENT", [record.id[: self._view.short] for record in self._records], styles=["bold"] * len(statuses)),
-            Column("STARTED", [self._started(record) for record in self._records]),
-            Column("STATUS", statuses, styles=[STATUS_STYLES[word] for word in words]),
-            *(self._running_columns() if running else self._place_columns()),
-            *self._param_columns(),
-            *self._metric_columns(),
-            *self._checkpoint_columns(),
-        ]
+    def _candidates(self, running: bool) -> Iterator[_Candidate]:
+        ids = [summary.id for summary in self._summaries]
+        uploaded = [summary.is_uploaded for summary in self._summaries]
+        statuses = [text.status(word, is_uploaded=known) for word, known in zip(self._words, uploaded, strict=True)]
+        yield self._fixed("experiment", lambda: [id[: self._view.short] for id in ids], lambda: ids, styles=["bold"] * len(ids))
+        yield self._fixed("started", self._started, lambda: [summary.created_text for summary in self._summaries])
+        yield self._fixed("status", lambda: statuses, lambda: statuses, styles=[STATUS_STYLES[word] for word in self._words])
+        yield from self._running_columns(wanted=running)
+        yield from self._place_columns(running=running)
+        yield from self._param_columns()
+        yield from self._metric_columns()
+        yield from self._checkpoint_columns()
 
-    def _started(self, record: ExperimentRecord) -> str:
-        return text.iso(record.created) if self._view.width is None else f"{self._age_of(record)} ago"
+    def _fixed(
+        self,
+        name: str,
+        cells: Callable[[], list[str]],
+        values: Callable[[], list[Any]],
+        keep: tuple[int, int] = (0, 0),
+        *,
+        wanted: bool = True,
+        styles: Sequence[str] = (),
+    ) -> _Candidate:
+        return _Candidate(name, wanted, keep, lambda: Column(name.replace("_", " ").upper(), cells(), keep, list(styles)), values)
 
-    def _age_of(self, record: ExperimentRecord) -> str:
-        return text.age((self._view.now - record.created).total_seconds())
+    def _started(self) -> list[str]:
+        if self._view.width is None:
+            return [f"{summary.created_text[:SECONDS_LENGTH]}Z" for summary in self._summaries]
+        return [f"{text.age((self._view.now - summary.created).total_seconds())} ago" for summary in self._summaries]
 
-    def _running_columns(self) -> list[Column]:
-        beats = [record.heartbeat.age_s if record.heartbeat is not None else None for record in self._records]
-        elapsed = [text.span((self._view.now - record.created).total_seconds()) for record in self._records]
-        return [
-            Column("ELAPSED", elapsed, (MENTIONED, 0)),
-            Column("LAST", ["-" if beat is None else f"{text.age(beat)} ago" for beat in beats], (MENTIONED, 1)),
-            Column("HOST", [self._text(record.host) for record in self._records], (MENTIONED, 2)),
-        ]
+    def _running_columns(self, *, wanted: bool) -> Iterator[_Candidate]:
+        yield self._fixed(
+            "elapsed", lambda: [text.span(s) for s in self._elapsed_s()], self._elapsed_s, (CHOSEN, 0), wanted=wanted
+        )
+        yield self._fixed(
+            "last",
+            lambda: ["-" if beat is None else f"{text.age(beat)} ago" for beat in self._beats_s()],
+            self._beats_s,
+            (CHOSEN, 1),
+            wanted=wanted,
+        )
 
-    def _place_columns(self) -> list[Column]:
-        hosts, users = [record.host for record in self._records], [record.user for record in self._records]
-        return [
-            Column(heading, [self._text(place) for place in places], (rank, 0))
-            for heading, places, rank in (("HOST", hosts, HOST), ("USER", users, USER))
-            if self._is_shown(heading.lower(), places)
-        ]
+    def _elapsed_s(self) -> list[float]:
+        return [((summary.ended or self._view.now) - summary.created).total_seconds() for summary in self._summaries]
 
-    def _param_columns(self) -> list[Column]:
-        values = _param_values(self._records)
-        chosen = [name for name in values if self._is_shown(name, values[name])]
+    def _beats_s(self) -> list[float | None]:
+        return [summary.heartbeat.age_s if summary.heartbeat is not None else None for summary in self._summaries]
+
+    def _place_columns(self, *, running: bool) -> Iterator[_Candidate]:
+        hosts, users = [summary.host for summary in self._summaries], [summary.user for summary in self._summaries]
+        names, tags = [summary.name for summary in self._summaries], [", ".join(summary.tags) for summary in self._summaries]
+        yield self._texts_column("name", names, (CHOSEN, 3), wanted=any(names))
+        yield self._texts_column("tags", tags, (CHOSEN, 4), wanted=any(tags))
+        yield self._texts_column(
+            "host", hosts, (CHOSEN, 2) if running else (HOST, 0), wanted=running or self._is_wanted("host", hosts)
+        )
+        yield self._texts_column("user", users, (USER, 0), wanted=not running and self._is_wanted("user", users))
+        sizes, counts = [one.size_bytes for one in self._summaries], [one.num_checkpoints for one in self._summaries]
+        yield self._fixed(
+            "size", lambda: [text.size(size) if size else "-" for size in sizes], lambda: sizes, (METRIC, 98), wanted=False
+        )
+        yield self._fixed("checkpoints", lambda: list(map(str, counts)), lambda: counts, (METRIC, 99), wanted=False)
+
+    def _texts_column(self, name: str, values: list[Any], keep: tuple[int, int], *, wanted: bool) -> _Candidate:
+        return self._fixed(
+            name, lambda: [self._cut(text.safe(one)) or "-" for one in values], lambda: values, keep, wanted=wanted
+        )
+
+    def _param_columns(self) -> Iterator[_Candidate]:
+        values = _param_values(self._summaries)
+        wanted = [name for name in values if self._is_wanted(name, values[name])]
         # Few distinct values tell most: they group the experiments. Where all differ (a seed, a name) and what is long come last.
-        ranked = sorted(
-            chosen,
-            key=lambda name: (
-                any(isinstance(value, list | dict) for value in values[name]),
-                1 < len(values[name]) == len(set(map(repr, values[name]))) > 2,
-            ),
-        )
-        columns = []
-        for name in chosen:
-            rank = ranked.index(name)
-            level = MENTIONED if name in self._mentioned else PARAM if rank < PARAMS_KEPT_LONGEST else LATE_PARAM
-            cells = ["-" if value is _NOTHING else self._cut(text.cell(value)) for value in values[name]]
-            styles = ["red" if _is_nonfinite(value) else "" for value in values[name]]
-            columns.append(Column(self._heading(name), cells, (level, rank), styles))
-        return columns
+        ranked = sorted(wanted, key=lambda name: _telling(values[name]))
+        ranks = {name: rank for rank, name in enumerate(ranked)}
+        for name, column in values.items():
+            rank = ranks.get(name, len(ranks))
+            level = CHOSEN if name in self._mentioned else PARAM if rank < PARAMS_KEPT_LONGEST else LATE_PARAM
+            yield self._recorded(f"params.{name}", name, column, (level, rank), name in ranks, text.cells)
 
-    def _metric_columns(self) -> list[Column]:
-        primary = list(dict.fromkeys(m.name for record in self._records if (m := record.primary_metric) is not None))
-        shown = [record.best() or record.latest() for record in self._records]
-        names = dict.fromkeys(
-            [*primary, *(name for checkpoint in shown if checkpoint is not None for name in checkpoint.metrics)]
-        )
-        columns = []
+    def _metric_columns(self) -> Iterator[_Candidate]:
+        primary = {metric.name: None for summary in self._summaries if (metric := summary.primary_metric) is not None}
+        names = dict.fromkeys(primary)
+        for metrics in self._metrics:
+            names.update(dict.fromkeys(metrics))
+        suffix = "" if primary else " (LATEST)"
         for index, name in enumerate(names):
-            values = [checkpoint.metrics.get(name, _NOTHING) if checkpoint is not None else _NOTHING for checkpoint in shown]
-            if name in primary or self._is_shown(name, values):
-                level = MENTIONED if name in self._mentioned or not index else METRIC
-                columns.append(self._metric_column(name, values, (level, index), is_primary=name in primary, latest=not primary))
-        return columns
+            values = [metrics.get(name, _NOTHING) for metrics in self._metrics]
+            is_wanted = name in primary or self._is_wanted(name, values)
+            level = CHOSEN if name in self._mentioned or not index else METRIC
+            starred = name in primary and len(self._summaries) > 1
+            yield self._recorded(
+                f"metrics.{name}", name, values, (level, index), is_wanted, text.column, starred=starred, suffix=suffix
+            )
 
-    def _metric_column(self, name: str, values: list[Any], keep: tuple[int, int], *, is_primary: bool, latest: bool) -> Column:
-        present = iter(text.column([value for value in values if value is not _NOTHING]))
-        cells = ["-" if value is _NOTHING else self._cut(next(present)) for value in values]
-        styles = ["red" if _is_nonfinite(value) else "" for value in values]
-        if is_primary and self._best is not None and len(self._records) > 1:
-            row = next(index for index, record in enumerate(self._records) if record is self._best)
-            cells[row] += "*"
-            styles[row] = "bold green"
-        return Column(self._heading(name) + (" (LATEST)" if latest else ""), cells, keep, styles)
+    def _recorded(
+        self,
+        name: str,
+        heading: str,
+        values: list[Any],
+        keep: tuple[int, int],
+        is_wanted: bool,
+        cells_of: Callable[[Sequence[Any]], list[str]],
+        *,
+        starred: bool = False,
+        suffix: str = "",
+    ) -> _Candidate:
+        """Return the column of a param or a metric."""
 
-    def _checkpoint_columns(self) -> list[Column]:
-        best = [self._checkpoint(record.best()) for record in self._records]
-        latest = [self._checkpoint(record.latest()) for record in self._records]
-        columns = []
-        if any(best):
-            columns.append(Column("BEST CHECKPOINT", best, (BEST, 0)))
-        if any(latest):
-            columns.append(Column("LATEST CHECKPOINT", latest, (SAME_LATEST if best == latest else LATEST, 0)))
-        return columns
+        def build() -> Column:
+            cells = self._cut_all(cells_of(values))
+            styles = ["red" if _is_nonfinite(value) else "" for value in values] if any(map(_is_nonfinite, values)) else []
+            if starred and self._best is not None:
+                styles = styles or [""] * len(cells)
+                cells[self._best] += "*"
+                styles[self._best] = "bold green"
+            return Column(self._cut(text.safe(heading.upper())) + suffix, cells, keep, styles)
 
-    def _checkpoint(self, checkpoint: CheckpointRecord | None) -> str:
-        return f"{checkpoint.id[: self._view.short]} (step {checkpoint.step})" if checkpoint is not None else ""
+        return _Candidate(name, is_wanted, keep, build, lambda: values)
 
-    def _is_shown(self, name: str, values: Sequence[Any]) -> bool:
+    def _checkpoint_columns(self) -> Iterator[_Candidate]:
+        best, latest = self._checkpoints(self._best_of), self._checkpoints(self._latest_of)
+        latest_keep = (SAME_LATEST if best == latest else LATEST, 0)
+        yield self._fixed("best_checkpoint", lambda: best, lambda: _ids(self._best_of), (BEST, 0), wanted=any(best))
+        yield self._fixed("latest_checkpoint", lambda: latest, lambda: _ids(self._latest_of), latest_keep, wanted=any(latest))
+
+    def _checkpoints(self, checkpoints: Sequence[dict[str, Any] | None]) -> list[str]:
+        short = self._view.short
+        return [f"{one['id'][:short]} (step {one.get('step') or 0})" if one is not None else "" for one in checkpoints]
+
+    def _is_wanted(self, name: str, values: Sequence[Any]) -> bool:
         return self._view.every or name in self._mentioned or _differs(values)
-
-    def _heading(self, name: str) -> str:
-        return self._cut(text.safe(name.upper()))
-
-    def _text(self, recorded: str) -> str:
-        return self._cut(text.safe(recorded)) or "-"
 
     def _cut(self, shown: str) -> str:
         return shown if self._view.width is None else text.cut(shown)
 
+    def _cut_all(self, shown: list[str]) -> list[str]:
+        return shown if self._view.width is None else [text.cut(one) for one in shown]
+
     # --- footer -----------------------------------------------------------------------------------------------------
 
     def _counts(self) -> str:
-        running = sum(record.status.word == "running" for record in self._records)
-        counts = f"{text.plural(len(self._records), 'experiment')}{f', {running} running' if running else ''}."
-        checkpoint = self._best.best() if self._best is not None else None
-        if checkpoint is None or self._shared_metric is None or self._best is None:
+        shown = len(self._summaries)
+        total, running = self._counted or (shown, self._words.count("running"))
+        counts = f"{text.plural(total, 'experiment')}{f', {running} running' if running else ''}."
+        if shown < total:
+            counts = f"Showing {shown:,} of {counts[:-1]} (-n 0 for all)."
+        if self._shared_metric is None or self._best is None:
             return counts
         name = self._shared_metric.name
-        return f"{counts} Best {text.safe(name)} {text.number(checkpoint.metrics[name])} ({self._best.id[: self._view.short]})"
+        id = self._summaries[self._best].id[: self._view.short]
+        return f"{counts} Best {text.safe(name)} {text.number(self._metrics[self._best][name])} ({id})"
 
     def _same_in_all(self) -> str:
-        if self._view.every or len(self._records) < 2:
+        if self._view.every or len(self._summaries) < 2:
             return ""
-        same = {name: values[0] for name, values in _param_values(self._records).items() if not _differs(values)}
+        same = {name: values[0] for name, values in _param_values(self._summaries).items() if not _differs(values)}
         shown = [f"{text.safe(name)}={text.cut(text.cell(value))}" for name, value in list(same.items())[:SAME_PARAMS_SHOWN]]
         more = f" … {len(same) - SAME_PARAMS_SHOWN} more (--all)" if len(same) > SAME_PARAMS_SHOWN else ""
         return f"Same in all: {' '.join(shown)}{more}" if shown else ""
@@ -181,20 +301,72 @@ class ExperimentTable:
         hidden = [column.heading.lower() for column in self._columns if column not in self._shown]
         if not hidden:
             return ""
-        return f"{text.plural(len(hidden), 'column')} hidden: {', '.join(hidden)}  (a wider terminal or a pipe shows all)"
+        return f"{text.plural(len(hidden), 'column')} hidden: {', '.join(hidden)}  (--wide shows all, --columns picks)"
+
+
+# --- choosing columns -----------------------------------------------------------------------------------------------
+
+
+def _chosen(candidates: list[_Candidate], choice: Choice) -> list[_Candidate]:
+    for pattern in (*choice.only, *choice.added, *choice.removed):
+        if not any(_fits(candidate, pattern) for candidate in candidates) and "*" not in pattern:
+            raise _no_such_column(pattern, candidates)
+    if choice.only:
+        # The experiment's ID tells the rows apart, whatever else is wanted.
+        patterns = ("experiment", *choice.only)
+        named = {one.name: one for pattern in patterns for one in candidates if _fits(one, pattern)}
+        chosen = [_kept(one) for one in named.values()]
+    else:
+        chosen = [candidate for candidate in candidates if candidate.is_wanted]
+    present = {candidate.name for candidate in chosen}
+    added = [one for one in candidates if any(_fits(one, pattern) for pattern in choice.added)]
+    chosen += [_kept(one) for one in added if one.name not in present]
+    return [one for one in chosen if not any(_fits(one, pattern) for pattern in choice.removed)]
+
+
+def _kept(candidate: _Candidate) -> _Candidate:
+    """Return a column that was asked for, which is the last to give way to a narrow terminal."""
+    if candidate.name in _ALWAYS:
+        return candidate
+    keep = (CHOSEN, candidate.keep[1])
+
+    def build() -> Column:
+        column = candidate.build()
+        column.keep = keep
+        return column
+
+    return candidate._replace(keep=keep, build=build)
+
+
+def _fits(candidate: _Candidate, pattern: str) -> bool:
+    names = {candidate.name, candidate.name.removeprefix("params.").removeprefix("metrics.")}
+    names |= {candidate.name.removesuffix("_checkpoint")}
+    return pattern in names or ("*" in pattern and any(fnmatchcase(name, pattern) for name in names))
+
+
+def _no_such_column(pattern: str, candidates: Sequence[_Candidate]) -> InvalidQuery:
+    names = [candidate.name.removeprefix("params.").removeprefix("metrics.") for candidate in candidates]
+    close = difflib.get_close_matches(pattern, names, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names[:20])}"
+    return InvalidQuery(f'no column named "{pattern}"', hint=hint)
 
 
 # --- values ---------------------------------------------------------------------------------------------------------
 
-_NOTHING = object()
+_NOTHING = text.NOTHING
 
 
-def _param_values(records: Sequence[ExperimentRecord]) -> dict[str, list[Any]]:
-    flat = [flatten(record.params) for record in records]
-    return {name: [params.get(name, _NOTHING) for params in flat] for name in dict.fromkeys(n for params in flat for n in params)}
+def _param_values(summaries: Sequence[Summary]) -> dict[str, list[Any]]:
+    flat = [summary.flat_params for summary in summaries]
+    names: dict[str, None] = {}
+    for params in flat:
+        names.update(dict.fromkeys(params))
+    return {name: [params.get(name, _NOTHING) for params in flat] for name in names}
 
 
 def _differs(values: Sequence[Any]) -> bool:
+    if len(set(map(type, values))) == 1 and values[0] == values[0]:
+        return values.count(values[0]) < len(values)
     return any(not _same(value, values[0]) for value in values)
 
 
@@ -203,19 +375,40 @@ def _same(one: Any, other: Any) -> bool:
     return both_nan or bool(one == other and isinstance(one, bool) == isinstance(other, bool))
 
 
+def _telling(values: Sequence[Any]) -> tuple[bool, bool]:
+    """Return a sort key: what groups the experiments comes first."""
+    if {list, dict} & set(map(type, values)):
+        return True, False
+    return False, 2 < len(values) == len(set(values))
+
+
+def _exact(value: Any) -> str:
+    """Return a value for other programs, on one line that is safe on a terminal."""
+    if value is _NOTHING or value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value)
+    return str(value).lower() if isinstance(value, int) else text.cell(value)
+
+
 def _is_nonfinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _shared_metric(records: Sequence[ExperimentRecord]) -> PrimaryMetric | None:
-    metrics = {metric for record in records if (metric := record.primary_metric) is not None}
+def _shared_metric(summaries: Sequence[Summary]) -> PrimaryMetric | None:
+    metrics = {metric for summary in summaries if (metric := summary.primary_metric) is not None}
     return metrics.pop() if len(metrics) == 1 else None
 
 
-def _best_record(records: Sequence[ExperimentRecord], metric: PrimaryMetric | None) -> ExperimentRecord | None:
+def _ids(checkpoints: Sequence[dict[str, Any] | None]) -> list[Any]:
+    return [one["id"] if one is not None else _NOTHING for one in checkpoints]
+
+
+def _best_row(
+    metrics: Sequence[dict[str, Any]], best: Sequence[dict[str, Any] | None], metric: PrimaryMetric | None
+) -> int | None:
     if metric is None:
         return None
     sign = 1 if metric.goal == "minimize" else -1
-    candidates = [(sign * best.metrics[metric.name], record) for record in records if (best := record.best()) is not None]
-    candidates = [candidate for candidate in candidates if is_comparable(candidate[0])]
-    return min(candidates, key=lambda candidate: candidate[0], default=(None, None))[1]
+    values = [(sign * metrics[row][metric.name], row) for row, checkpoint in enumerate(best) if checkpoint is not None]
+    return min((pair for pair in values if is_comparable(pair[0])), default=(None, None))[1]

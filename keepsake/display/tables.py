@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,6 +18,9 @@ Style: TypeAlias = Callable[[str, str], str]
 """Colours a text: called with the text and a name such as ``green`` or ``bold green``."""
 
 GAP = "  "
+
+UNLIMITED = 1 << 30
+"""The width of a terminal on which everything may be shown."""
 
 STATUS_STYLES = {"running": "cyan", "stopped": "", "failed": "red"}
 
@@ -72,10 +76,11 @@ class Column:
     styles: list[str] = field(default_factory=list)
     right: bool = False
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Its width in terminal columns."""
-        return max(width(text) for text in (self.heading, *self.cells))
+        texts = (self.heading, *self.cells)
+        return max(map(len if all(map(str.isascii, texts)) else width, texts))
 
 
 def fitting(columns: Sequence[Column], limit: int | None) -> list[Column]:
@@ -106,18 +111,21 @@ def lines(columns: Sequence[Column], style: Style = plain, *, headings: bool = T
         style: How to colour.
         headings: Whether the headings are the first line.
     """
-    rows = [[column.heading for column in columns]] if headings else []
-    rows += [list(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
-    styles = [["" for _ in columns]] if headings else []
-    styles += [list(row) for row in zip(*(column.styles or [""] * len(column.cells) for column in columns), strict=True)]
-    return [_line(row, row_styles, columns, style) for row, row_styles in zip(rows, styles, strict=True)]
+    texts = [_padded(column, style, headings=headings, is_last=column is columns[-1]) for column in columns]
+    return [GAP.join(row).rstrip() for row in zip(*texts, strict=True)]
 
 
-def _line(cells: Sequence[str], styles: Sequence[str], columns: Sequence[Column], style: Style) -> str:
-    parts = []
-    for index, (cell, name, column) in enumerate(zip(cells, styles, columns, strict=True)):
-        padding = " " * (column.width - width(cell))
-        text = style(cell, name) if name else cell
-        last = index == len(columns) - 1
-        parts.append(padding + text if column.right else text if last else text + padding)
-    return GAP.join(parts).rstrip()
+def _padded(column: Column, style: Style, *, headings: bool, is_last: bool) -> list[str]:
+    """Return the cells of a column, each as wide as the widest of them, coloured without the padding."""
+    texts = [column.heading, *column.cells] if headings else column.cells
+    styles = (["", *column.styles] if headings else column.styles) if column.styles and style is not plain else []
+    if is_last and not column.right:
+        return [style(text, name) if name else text for text, name in zip(texts, styles, strict=True)] if styles else list(texts)
+    limit = column.width
+    if not styles and all(map(str.isascii, texts)):
+        return [text.rjust(limit) for text in texts] if column.right else [text.ljust(limit) for text in texts]
+    found = []
+    for text, name in zip(texts, styles or [""] * len(texts), strict=True):
+        padding, shown = " " * (limit - width(text)), style(text, name) if name else text
+        found.append(padding + shown if column.right else shown + padding)
+    return found

@@ -138,15 +138,13 @@ class Index:
 
     def _summary(self, tables: IndexTables, key: str, number: int, content: bytes) -> Summary:
         listing = self._refreshed()
-        experiment_id = layout.id_of_json_key(key) or ""
-        live = self._live.get(experiment_id)
-        if live is not None:
-            return Summary.of(live)
-        summary = Summary(orjson.loads(content))
+        data = orjson.loads(content)
+        experiment_id = data["id"]
+        if experiment_id in self._live:
+            return Summary.of(self._live[experiment_id])
+        summary = Summary(data, is_uploaded=key not in listing.waiting)
         summary.load_packages = partial(tables.packages, number)
-        summary.is_uploaded = key not in listing.waiting
-        if summary.outcome is None:
-            summary.heartbeat = listing.heartbeats.get(experiment_id)
+        summary.heartbeat = listing.heartbeats.get(experiment_id)
         return summary
 
     # --- being up to date -------------------------------------------------------------------------------------------

@@ -131,6 +131,11 @@ class Summary:
         return self._created
 
     @property
+    def created_text(self) -> str:
+        """The same as the format has it."""
+        return self._data["created"]  # type: ignore[no-any-return]
+
+    @property
     def params(self) -> dict[str, Any]:
         """Hyperparameters by name, nested ones as dicts."""
         if self._params is None:
@@ -142,7 +147,8 @@ class Summary:
         """Hyperparameters by name, nested ones with dotted names."""
         if self._flat_params is None:
             params = self.params
-            self._flat_params = flatten(params) if self._data["is_nested"] else params
+            flat = self._data["flat_params"]
+            self._flat_params = params if flat is None else self._decoded(flat)
         return self._flat_params
 
     @property
@@ -270,6 +276,16 @@ class Summary:
         return self._latest  # type: ignore[no-any-return]
 
     @property
+    def best_json(self) -> dict[str, Any] | None:
+        """The best checkpoint as it stands in the record: a table of thousands has no time to look closer."""
+        return self._data["best"]  # type: ignore[no-any-return]
+
+    @property
+    def latest_json(self) -> dict[str, Any] | None:
+        """The checkpoint that was made last as it stands in the record."""
+        return self._data["latest"] or self._data["best"]  # type: ignore[no-any-return]
+
+    @property
     def shown_metrics(self) -> dict[str, Any]:
         """The metrics that stand for the experiment: those of its best checkpoint, else of its latest."""
         shown = self._data["best"] or self._data["latest"]
@@ -372,7 +388,7 @@ def summarize(raw: Mapping[str, Any], has_markers: bool = True) -> dict[str, Any
         "lowest": {name: min(values) for name, values in numbers.items()},
         "highest": {name: max(values) for name, values in numbers.items()},
         "size_bytes": sum([int(owner["archive"]["size_bytes"]) for owner in (raw, *checkpoints) if owner.get("archive")]),
-        "is_nested": any(isinstance(value, dict) for value in params.values()),
+        "flat_params": flatten(params) if any(isinstance(value, dict) for value in params.values()) else None,
         "has_markers": has_markers,
     }
 
