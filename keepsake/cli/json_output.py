@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from keepsake.repository import fast_json
 from keepsake.repository.records import encode_value, format_time
 
 if TYPE_CHECKING:
@@ -22,20 +20,15 @@ _STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\
 
 def dumps(value: object) -> str:
     """Return the text of a JSON document: no bare NaN, which other programs refuse, and nothing that steers a terminal."""
-    return _encoded(value, indent=2)
+    return _harmless(fast_json.dumps(value, indented=True))
 
 
 def line(value: object) -> str:
     """Return the text of a JSON document on one line."""
-    return _encoded(value, indent=None)
+    return _harmless(fast_json.dumps(value))
 
 
-def _encoded(value: object, *, indent: Literal[2] | None) -> str:
-    try:
-        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
-    except TypeError:
-        # What it cannot write, such as half a surrogate pair or a huge number, others may have recorded all the same.
-        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+def _harmless(text: str) -> str:
     return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

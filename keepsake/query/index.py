@@ -13,12 +13,10 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-import orjson
-
 from keepsake import messages
 from keepsake.exceptions import CorruptedRecord, KeepsakeError
 from keepsake.query.index_tables import IndexTables, id_range
-from keepsake.repository import layout
+from keepsake.repository import fast_json, layout
 from keepsake.repository.cache import cache_file
 from keepsake.repository.summary import Parsed, Summary, parse
 
@@ -129,7 +127,7 @@ class Index:
         self._refreshed()
         try:
             return question(self._opened())
-        except (sqlite3.Error, orjson.JSONDecodeError):
+        except (sqlite3.Error, ValueError):
             # What is damaged in the middle of the file shows only when it is read.
             self._do_without_the_file(damaged=True)
             self.forget()
@@ -138,7 +136,7 @@ class Index:
 
     def _summary(self, tables: IndexTables, key: str, number: int, content: bytes) -> Summary:
         listing = self._refreshed()
-        data = orjson.loads(content)
+        data = fast_json.loads(content)
         experiment_id = data["id"]
         if experiment_id in self._live:
             return Summary.of(self._live[experiment_id])

@@ -9,8 +9,7 @@ from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from keepsake.repository import fast_json
 from keepsake.repository.layout import SHORT_ID_LENGTH
 
 if TYPE_CHECKING:
@@ -108,9 +107,9 @@ class IndexTables:
                 before = [_unpacked(packed) for (packed,) in self.rows("SELECT ids FROM ids WHERE number = ?", (number,))]
                 self._new_ids += set(ids).difference(*before)
                 for table, content in (
-                    ("summaries", orjson.dumps(parsed.summary)),
+                    ("summaries", fast_json.dumps(parsed.summary).encode()),
                     ("ids", _packed(ids)),
-                    ("packages", parsed.packages),
+                    ("packages", parsed.packages.encode()),
                 ):
                     self._database.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (number, content))
 
@@ -148,7 +147,7 @@ class IndexTables:
     def packages(self, number: int) -> dict[str, str]:
         """Return the packages of an experiment."""
         found = self.rows("SELECT packages FROM packages WHERE number = ?", (number,))
-        return orjson.loads(found[0][0]) if found else {}
+        return fast_json.loads(found[0][0]) if found else {}
 
     # --- other objects ----------------------------------------------------------------------------------------------
 

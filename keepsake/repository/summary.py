@@ -10,9 +10,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import orjson
-
 from keepsake.exceptions import CorruptedRecord
+from keepsake.repository import fast_json
 from keepsake.repository.layout import SHORT_ID_LENGTH, id_of_json_key
 from keepsake.repository.records import (
     INFINITY,
@@ -319,7 +318,7 @@ class Parsed(NamedTuple):
 
     summary: dict[str, Any]
     ids: list[str]
-    packages: bytes
+    packages: str
 
 
 def parse(content: bytes, *, key: str) -> Parsed:
@@ -336,12 +335,9 @@ def parse(content: bytes, *, key: str) -> Parsed:
     """
     has_markers = any(marker in content for marker in _MARKERS)
     try:
-        return _parsed(orjson.loads(content), key, has_markers)
+        return _parsed(fast_json.loads(content), key, has_markers)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as err:
-        # The slow way names the damage. What only the fast decoder refuses, such as half a surrogate pair, is none.
-        record = ExperimentRecord.from_bytes(content, key=key)
-        if isinstance(err, orjson.JSONDecodeError):
-            return _parsed(record.to_json(), key, has_markers)
+        ExperimentRecord.from_bytes(content, key=key)  # names the damage
         raise CorruptedRecord(f"the record {key} is damaged: {err}") from err
 
 
@@ -349,7 +345,7 @@ def _parsed(raw: Mapping[str, Any], key: str, has_markers: bool) -> Parsed:
     if id_of_json_key(key) != raw["id"]:
         raise ValueError("it is about another experiment")
     ids = [raw["id"], *[checkpoint["id"] for checkpoint in raw.get("checkpoints") or ()]]
-    return Parsed(summarize(raw, has_markers), ids, orjson.dumps(raw.get("python_packages") or {}))
+    return Parsed(summarize(raw, has_markers), ids, fast_json.dumps(raw.get("python_packages") or {}))
 
 
 def summarize(raw: Mapping[str, Any], has_markers: bool = True) -> dict[str, Any]:

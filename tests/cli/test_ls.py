@@ -73,7 +73,7 @@ def test_json_has_the_keys_of_the_original_and_ours(repo: Repo, keepsake: Run) -
     result = keepsake("ls", "--json")
     listed = json.loads(result.out, parse_constant=pytest.fail)
     original = "id created params command num_checkpoints latest_checkpoint best_checkpoint user host running"
-    ours = "status status_reason last_heartbeat error ended duration_s uploaded git"
+    ours = "status status_reason last_heartbeat error ended duration_s uploaded git name tags notes aliases size_bytes"
     assert [list(one) for one in listed] == [[*original.split(), *ours.split()]] * 5
     assert [one["id"] for one in listed] == IN_ORDER
     assert [one["running"] for one in listed] == [False, False, False, False, True]

@@ -14,6 +14,7 @@ from keepsake.display.experiments import ExperimentTable
 from keepsake.display.tables import View, short_length
 from keepsake.display.text import width
 from keepsake.repository.records import PrimaryMetric
+from keepsake.repository.summary import Summary
 from tests.query.samples import NOW, checkpoint, experiment, five, full_id
 
 AT_60 = """\
@@ -44,8 +45,12 @@ AT_120 = """\
 """
 
 
+def made(records, view: View, **options) -> ExperimentTable:
+    return ExperimentTable([Summary.of(record) for record in records], view, **options)
+
+
 def table(records, columns=None, *, every=False, **options) -> list[str]:
-    return ExperimentTable(records, View(now=NOW, width=columns, every=every), **options).lines()
+    return made(records, View(now=NOW, width=columns, every=every), **options).lines()
 
 
 def headings(records, columns=None, **options) -> list[str]:
@@ -76,10 +81,10 @@ def test_the_footer_says_what_the_table_does_not() -> None:
         records[0].params |= {f"extra{index}": index}
         for record in records[1:]:
             record.params |= {f"extra{index}": index}
-    assert ExperimentTable(records, View(now=NOW, width=80)).footer() == [
+    assert made(records, View(now=NOW, width=80)).footer() == [
         "5 experiments, 1 running. Best val_loss 0.1484 (4591273)",
         "Same in all: batch_size=64 seed=1 optim.schedule=cosine extra0=0 extra1=1 … 2 more (--all)",
-        "3 columns hidden: val_acc, train_loss, latest checkpoint  (a wider terminal or a pipe shows all)",
+        "3 columns hidden: val_acc, train_loss, latest checkpoint  (--wide shows all, --columns picks)",
     ]
 
 
@@ -150,7 +155,7 @@ def test_wide_characters_are_aligned() -> None:
 
 
 def test_colours_are_named_and_never_carry_the_meaning_alone() -> None:
-    styled = ExperimentTable(five(), View(now=NOW, style=lambda text, name: f"<{name}>{text}</>")).lines()
+    styled = made(five(), View(now=NOW, style=lambda text, name: f"<{name}>{text}</>")).lines()
     assert "<red>failed</>" in styled[2]
     assert "<cyan>running</>" in styled[5]
     assert "<bold green>0.1484*</>" in styled[4]
@@ -167,7 +172,7 @@ def test_short_ids_grow_until_they_are_unique() -> None:
 def test_whatever_was_recorded_every_experiment_is_one_line_without_controls(params: dict) -> None:
     records = [experiment("a1", checkpoint("c1", 1, val_loss=0.5), params=params), experiment("b2", ago=timedelta(days=-1))]
     for columns in (None, 80):
-        lines = ExperimentTable(records, View(now=NOW, width=columns)).lines()
+        lines = made(records, View(now=NOW, width=columns)).lines()
         assert len(lines) == 3
         assert all(line.isprintable() or not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in line) for line in lines)
         assert columns is None or max(map(width, lines)) <= columns

@@ -1,0 +1,49 @@
+"""JSON by a fast library, and by the standard one where the fast one refuses what others may have recorded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+
+def loads(content: bytes) -> Any:
+    """Return the value of a JSON document.
+
+    Raises:
+        ValueError: It is not one, or not UTF-8.
+
+    Example:
+        >>> loads(b'{"lr": 0.1}')
+        {'lr': 0.1}
+    """
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        # Half a surrogate pair, for one, is JSON and no Unicode.
+        return json.loads(content.decode(), parse_constant=_no_json)
+
+
+def dumps(value: object, *, indented: bool = False) -> str:
+    r"""Return a value as a JSON document.
+
+    Args:
+        value: What JSON can hold: not NaN, nor an infinity.
+        indented: By two spaces, instead of all on one line.
+
+    Raises:
+        ValueError: It holds NaN or an infinity, beside something else that is unusual.
+
+    Example:
+        >>> dumps({"lr": 0.1, "name": "\ud800"})
+        '{"lr": 0.1, "name": "\\ud800"}'
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indented else None).decode()
+    except TypeError:
+        return json.dumps(value, indent=2 if indented else None, allow_nan=False)
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
