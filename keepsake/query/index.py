@@ -21,7 +21,7 @@ from keepsake.repository.cache import cache_file
 from keepsake.repository.summary import Parsed, Summary, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from keepsake.repository.records import ExperimentRecord
@@ -80,8 +80,8 @@ class Index:
         key = layout.record_key(experiment_id)
 
         def question(tables: IndexTables) -> Summary | None:
-            number = tables.number(key)
-            return self._summary(tables, key, number, tables.summary(number)) if number is not None else None
+            found = tables.one(key)
+            return self._summary(tables, key, *found) if found is not None else None
 
         return self._answer(question)
 
@@ -141,9 +141,15 @@ class Index:
         if experiment_id in self._live:
             return Summary.of(self._live[experiment_id])
         summary = Summary(data, is_uploaded=key not in listing.waiting)
-        summary.load_packages = partial(tables.packages, number)
+        summary.load_packages = partial(self._packages, tables, number, experiment_id)
         summary.heartbeat = listing.heartbeats.get(experiment_id)
         return summary
+
+    def _packages(self, tables: IndexTables, number: int, experiment_id: str) -> Mapping[str, str]:
+        try:
+            return tables.packages(number)
+        except (sqlite3.Error, ValueError):
+            return self.repository.load(experiment_id).python_packages
 
     # --- being up to date -------------------------------------------------------------------------------------------
 
@@ -171,12 +177,12 @@ class Index:
         known: dict[str, str] = dict(tables.rows("SELECT key, etag FROM experiments"))
         changed = [info for info in listing.records if known.get(info.key) != info.etag]
         for batch in _batches(self._parsed(changed, listing.records)):
-            tables.put_experiments(batch)
+            tables.put_experiments(batch, listing.at_s)
         if changed:
             tables.widen()
         gone = known.keys() - {info.key for info in listing.records}
         if gone:
-            tables.remove_experiments(gone)
+            tables.remove_experiments(gone, listing.at_s)
         self._update_others(tables, listing.others)
 
     def _update_others(self, tables: IndexTables, present: Sequence[ObjectInfo]) -> None:

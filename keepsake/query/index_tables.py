@@ -35,7 +35,8 @@ _NO_OTHER = 1 << 4 * ID_DIGITS
 """A difference that needs no digit at all."""
 
 _SCHEMA = f"""
-CREATE TABLE experiments (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, etag TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE experiments (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, etag TEXT NOT NULL, created TEXT NOT NULL,
+                          listed REAL NOT NULL);
 CREATE TABLE summaries (number INTEGER PRIMARY KEY, summary BLOB NOT NULL);
 CREATE TABLE ids (number INTEGER PRIMARY KEY, ids BLOB NOT NULL);
 CREATE TABLE packages (number INTEGER PRIMARY KEY, packages BLOB NOT NULL);
@@ -94,15 +95,24 @@ class IndexTables:
 
     # --- experiments ------------------------------------------------------------------------------------------------
 
-    def put_experiments(self, experiments: Iterable[tuple[str, str, Parsed]]) -> None:
-        """Add or replace experiments: key, etag, and what is kept of each. `widen` is to be called after the last of them."""
+    def put_experiments(self, experiments: Iterable[tuple[str, str, Parsed]], listed: float) -> None:
+        """Add or replace experiments, but for those that another process has listed later; `widen` is to be called after the last.
+
+        Args:
+            experiments: Key, etag, and what is kept of each.
+            listed: When they were listed, in seconds since the epoch.
+        """
         with self.transaction():
             for key, etag, parsed in experiments:
-                [(number,)] = self.rows(
-                    "INSERT INTO experiments (key, etag, created) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE"
-                    " SET etag = excluded.etag, created = excluded.created RETURNING number",
-                    (key, etag, parsed.summary["created"]),
+                rows = self.rows(
+                    "INSERT INTO experiments (key, etag, created, listed) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
+                    " etag = excluded.etag, created = excluded.created, listed = excluded.listed"
+                    " WHERE listed <= excluded.listed RETURNING number",
+                    (key, etag, parsed.summary["created"], listed),
                 )
+                if not rows:
+                    continue
+                [(number,)] = rows
                 ids = [int(id[:ID_DIGITS], 16) for id in parsed.ids]
                 before = [_unpacked(packed) for (packed,) in self.rows("SELECT ids FROM ids WHERE number = ?", (number,))]
                 self._new_ids += set(ids).difference(*before)
@@ -113,11 +123,16 @@ class IndexTables:
                 ):
                     self._database.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (number, content))
 
-    def remove_experiments(self, keys: Iterable[str]) -> None:
-        """Forget experiments."""
+    def remove_experiments(self, keys: Iterable[str], listed: float) -> None:
+        """Forget experiments, but for those that another process has listed later.
+
+        Args:
+            keys: Their keys.
+            listed: When they were not listed any more, in seconds since the epoch.
+        """
         with self.transaction():
-            for key in keys:
-                number = self.number(key)
+            found = [self.rows("SELECT number FROM experiments WHERE key = ? AND listed <= ?", (key, listed)) for key in keys]
+            for number in [number for rows in found for (number,) in rows]:
                 for table in ("packages", "ids", "summaries", "experiments"):
                     self._database.execute(f"DELETE FROM {table} WHERE number = ?", (number,))
 
@@ -127,22 +142,21 @@ class IndexTables:
         Args:
             limit: How many; None for all.
         """
-        order = self.rows("SELECT created, key, number FROM experiments")
-        order.sort()
-        if limit is None:
-            summaries: dict[int, bytes] = dict(self.rows("SELECT number, summary FROM summaries"))
-            return [(key, number, summaries[number]) for _, key, number in order]
-        return [(key, number, self.summary(number)) for _, key, number in order[len(order) - min(limit, len(order)) :]]
+        chosen = (
+            "" if limit is None else "WHERE number IN (SELECT number FROM experiments ORDER BY created DESC, key DESC LIMIT ?)"
+        )
+        # In one statement: another process may write between two.
+        rows = self.rows(
+            f"SELECT created, key, number, summary FROM summaries JOIN experiments USING (number) {chosen}",
+            () if limit is None else (limit,),
+        )
+        rows.sort()
+        return [(key, number, summary) for _, key, number, summary in rows]
 
-    def summary(self, number: int) -> bytes:
-        """Return the summary of an experiment."""
-        [(summary,)] = self.rows("SELECT summary FROM summaries WHERE number = ?", (number,))
-        return bytes(summary)
-
-    def number(self, key: str) -> int | None:
-        """Return the number of an experiment."""
-        found = self.rows("SELECT number FROM experiments WHERE key = ?", (key,))
-        return int(found[0][0]) if found else None
+    def one(self, key: str) -> tuple[int, bytes] | None:
+        """Return number and summary of an experiment; None if it is not there."""
+        rows = self.rows("SELECT number, summary FROM experiments JOIN summaries USING (number) WHERE key = ?", (key,))
+        return (int(rows[0][0]), rows[0][1]) if rows else None
 
     def packages(self, number: int) -> dict[str, str]:
         """Return the packages of an experiment."""

@@ -74,12 +74,14 @@ class Listing:
     """What one listing of a repository says of its experiments.
 
     Args:
+        at_s: When it began, in seconds since the epoch, by this machine's clock.
         waiting: Keys of records that still lie in the outbox in front of the store.
         records: The records.
         heartbeats: The last signs of life, by experiment.
         others: What else lies beside the records: annotations and aliases.
     """
 
+    at_s: float
     waiting: frozenset[str]
     records: list[ObjectInfo] = field(default_factory=list)
     heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
@@ -277,7 +279,7 @@ class Repository:
     def listing(self) -> Listing:
         """Return what is known of all experiments by one listing, without reading any of them."""
         now = utc_now()
-        found = Listing(frozenset(self._waiting(layout.RECORDS_PREFIX)))
+        found = Listing(now.timestamp(), frozenset(self._waiting(layout.RECORDS_PREFIX)))
         for info in self.storage.list(layout.METADATA_PREFIX):
             if info.key.startswith(f"{layout.RECORDS_PREFIX}/"):
                 if layout.id_of_json_key(info.key) is not None:
