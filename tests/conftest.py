@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -32,6 +33,24 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     messages.forget_said()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_in_a_terminal() -> Iterator[None]:
+    """Start processes that no signal is ignored in, as they would be where the tests run under ``nohup`` or as a shell's background job.
+
+    What is ignored is inherited; what is handled begins anew in another program. Here nothing comes of these signals as before.
+    """
+    ignored = [signum for signum in ENDING_SIGNALS if signal.getsignal(signum) is signal.SIG_IGN]
+    for signum in ignored:
+        signal.signal(signum, lambda *_: None)
+    yield
+    for signum in ignored:
+        signal.signal(signum, signal.SIG_IGN)
+
+
+ENDING_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM") if hasattr(signal, name)]
+"""Signals that tests send to processes, and that a shell may ignore for what it starts."""
 
 
 @pytest.fixture(autouse=True)
