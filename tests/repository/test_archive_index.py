@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from keepsake.capture.files import FileEntry, project_files
 from keepsake.exceptions import DoesNotExist, ReadError
 from keepsake.repository import archive
-from keepsake.repository.archive import index
+from keepsake.repository.archive import index, members
 from keepsake.repository.archive.index import Index
 from keepsake.repository.records import ArchiveInfo
 
@@ -38,12 +38,11 @@ ID = "cd" * 32
 class Ranges:
     """An archive in memory that counts how it is read."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, *, is_far: bool = False) -> None:
         self.content = content
+        self.is_far = is_far
         self.calls: list[tuple[int, int]] = []
         self.opened = 0
-
-    is_far = False
 
     @property
     def size_bytes(self) -> int:
@@ -79,6 +78,7 @@ def mixed_tree(root: Path) -> dict[str, bytes]:
         "weights": random_bytes(3_333_333),
         "mixed": bytes(2_000_000) + random_bytes(2_000_000) + bytes(100),
         "exact": random_bytes(2 << 20),
+        "sections": random_bytes(9 << 20) + b"epoch\n" * (2 << 20) + random_bytes(1234),
         "x" * 180: b"a long name",
         "deep/" * 40 + "ünï": b"deep",
         **{f"code/file {number}.py": f"print({number})\n".encode() * number for number in range(600)},
@@ -135,7 +135,7 @@ def test_every_kind_of_member_comes_back_through_any_reader(
 def test_one_file_costs_two_reads_and_its_own_members(mixed: tuple[bytes, ArchiveInfo, dict[str, bytes]]) -> None:
     content, _, files = mixed
     for name in ("a", "empty", "code/file 7.py", "log"):
-        source = Ranges(content)
+        source = Ranges(content, is_far=True)
         assert archive.open_file(source, name).read() == files[name]
         assert source.opened == 0
         assert len(source.calls) <= 2
@@ -150,10 +150,76 @@ def test_a_listing_reads_the_index_alone(mixed: tuple[bytes, ArchiveInfo, dict[s
     source = Ranges(content)
     found = archive.list_files(source)
     assert {file.path: file.sha256 for file in found if file.kind == "file"} == {
-        name: hashlib.sha256(data).hexdigest() for name, data in files.items()
+        name: hashlib.sha256(data).hexdigest() if len(data) <= index.SECTION_BYTES else None for name, data in files.items()
     }
     assert source.opened == 0
     assert sum(length for _, length in source.calls) <= 2 * index.TAIL_BYTES
+
+
+@pytest.mark.parametrize("section_bytes", [index.SECTION_BYTES, index.MIN_SECTION_BYTES + 12_345, 1 << 40])
+def test_a_large_file_is_checked_by_whatever_sections_its_index_has(
+    section_bytes: int, mixed: tuple[bytes, ArchiveInfo, dict[str, bytes]], tmp_path: Path
+) -> None:
+    content, _, files = mixed
+    data = files["sections"]
+
+    def cut(it: Index) -> None:
+        [row] = [row for row in it.rows if row.path == "sections"]
+        starts = range(0, len(data), section_bytes)
+        row.section_bytes = section_bytes
+        row.digests = [hashlib.sha256(data[start : start + section_bytes]).hexdigest() for start in starts]
+
+    source = Ranges(with_index(content, cut))
+    assert archive.extract(source, tmp_path, only="sections") == ["sections"]
+    assert (tmp_path / "sections").read_bytes() == data
+    assert archive.open_file(source, "sections").read() == data
+    archive.check(source)
+    (tmp_path / "sections").unlink()
+    for position in (0, 10 << 20, len(data) - 1):
+        source = Ranges(with_index(with_another_byte(content, "sections", position), cut))
+        for read in (
+            lambda source=source: archive.extract(source, tmp_path),
+            lambda source=source: archive.open_file(source, "sections"),
+            lambda source=source: archive.check(source),
+        ):
+            with pytest.raises(ReadError, match="sections does not match its sha256"):
+                read()
+        assert list(tmp_path.iterdir()) == []
+
+
+def with_another_byte(content: bytes, path: str, position: int) -> bytes:
+    """The same archive with another byte in a file, of which gzip's checksums know nothing."""
+    found = index.read(Ranges(content), "it")
+    assert found is not None
+    it, starts = found[0], found[0].starts()
+    parts = [part for row in it.rows if row.path == path for part in it.parts(row)]
+    part = next(part for part in parts if position < part.start + part.last - part.first)
+    held = bytearray(gzip.decompress(content[starts[part.member] : starts[part.member + 1]]))
+    held[part.first + position - part.start] ^= 1
+    buffers, size_bytes, _ = members.encoded(memoryview(held))
+    it.member_bytes[part.member] = size_bytes
+    changed = content[: starts[part.member]] + b"".join(map(bytes, buffers)) + content[starts[part.member + 1] : starts[-1]]
+    return changed + index.packed(it, len(changed))[0]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"size": index.MIN_SECTION_BYTES - 1, "sha256": ["0" * 64] * 2},
+        {"size": index.MIN_SECTION_BYTES, "sha256": ["0" * 64]},
+        {"size": 0, "sha256": []},
+        {"size": index.SECTION_BYTES, "sha256": [1]},
+        {"size": index.SECTION_BYTES, "sha256": "0"},
+        {"size": index.SECTION_BYTES},
+        [],
+        "sections",
+    ],
+)
+def test_sections_that_make_no_sense_are_no_index(sections: object) -> None:
+    row = {"path": "a", "kind": "file", "size": (1 << 20) + 1, "mode": 0o644, "mtime": 0, "member": 0, "offset": 0}
+    content = json.dumps({"members": {"lengths": [1], "contents": [1]}, "files": [row | {"sections": sections}]})
+    with pytest.raises(ValueError, match="sense|text"):
+        Index.from_json(content.encode())
 
 
 def test_an_index_longer_than_one_read_is_read_in_two(tmp_path: Path) -> None:
@@ -194,7 +260,7 @@ def test_what_does_not_shrink_is_stored_and_what_does_is_not(mixed: tuple[bytes,
     rows = {row.path: row for row in found[0].rows}
 
     def ratios(name: str) -> list[float]:
-        return [found[0].member_bytes[n] / found[0].content_bytes[n] for n, _, _ in found[0].parts(rows[name])]
+        return [found[0].member_bytes[part.member] / found[0].content_bytes[part.member] for part in found[0].parts(rows[name])]
 
     assert all(1 <= ratio < 1.001 for ratio in ratios("weights"))
     assert all(ratio < 0.1 for ratio in ratios("log"))
@@ -230,8 +296,14 @@ def test_a_program_written_from_the_documentation_reads_one_file(mixed: tuple[by
             assert len(held) == contents[member]
             data += held[offset:]
             member, offset = member + 1, 0
-        assert hashlib.sha256(data[: row["size"]]).hexdigest() == row["sha256"]
-        assert data[: row["size"]] == files[row["path"]]
+        data = data[: row["size"]]
+        if "sections" in row:
+            size = row["sections"]["size"]
+            sections = [data[start : start + size] for start in range(0, len(data), size)]
+            assert [hashlib.sha256(section).hexdigest() for section in sections] == row["sections"]["sha256"]
+        else:
+            assert hashlib.sha256(data).hexdigest() == row["sha256"]
+        assert data == files[row["path"]]
 
 
 # --- two steps ------------------------------------------------------------------------------------------------------
@@ -352,8 +424,8 @@ HARMFUL: dict[str, Callable[[Index], object]] = {
     "below a file": set_row(0, path="b/a"),
     "link out": set_row(0, kind="link", link_target="../..", size_bytes=0),
     "absolute link": set_row(0, kind="link", link_target="/etc/passwd", size_bytes=0),
-    "other content": set_row(0, sha256="0" * 64),
-    "no digest": set_row(0, sha256=None),
+    "other content": set_row(0, digests=["0" * 64]),
+    "no digest": set_row(0, digests=[None]),
     "the wrong place": set_row(0, offset=0),
     "beyond the end": set_row(0, size_bytes=1 << 50),
     "a member that is not there": set_row(0, member=999),

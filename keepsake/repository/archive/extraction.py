@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from keepsake.exceptions import StorageError, WriteError
 from keepsake.repository.archive.files import write_at
@@ -20,8 +19,13 @@ if TYPE_CHECKING:
     from io import BufferedWriter
     from pathlib import Path
 
+    from keepsake.repository.archive.digests import SectionDigests
     from keepsake.repository.archive.entries import ArchivedFile
-    from keepsake.repository.archive.indexed import IndexedArchive, Part
+    from keepsake.repository.archive.index import Part
+    from keepsake.repository.archive.indexed import IndexedArchive
+
+_Wanted: TypeAlias = "tuple[ArchivedFile, Part]"
+"""A part of a file that is to be written."""
 
 
 class Extraction:
@@ -82,7 +86,10 @@ class Extraction:
         files = [entry for entry in entries if entry.kind == "file" and entry.size_bytes]
         job = _Job(self, archive, files, on_progress or (lambda size_bytes: None))
         size_bytes = sum(entry.size_bytes for entry in files)
-        run_together(job.work, job.give_up, threads=threads_for(size_bytes, is_far=archive.is_far))
+        try:
+            run_together(job.work, job.give_up, threads=threads_for(size_bytes, is_far=archive.is_far))
+        finally:
+            job.close()
 
     def create(self, entry: ArchivedFile) -> BufferedWriter:
         """Make a file that is not there yet, with its directories."""
@@ -132,20 +139,16 @@ class _OpenFile:
 
     Args:
         file: The open file.
-
-    Attributes:
-        digest: Of what has been written so far, in order.
-        digested_bytes: How much that is.
+        left_bytes: How much of it has not been written and checked yet.
     """
 
-    def __init__(self, file: BufferedWriter) -> None:
+    def __init__(self, file: BufferedWriter, left_bytes: int) -> None:
         self.file = file
-        self.digest = hashlib.sha256()
-        self.digested_bytes = 0
+        self.left_bytes = left_bytes
 
 
 class _Job:
-    """Extracts files: several threads read, unpack and write, each a batch of members at a time; digests follow in order.
+    """Extracts files: several threads read, unpack, write and check, each some sections at a time.
 
     Args:
         extraction: Where to.
@@ -160,71 +163,84 @@ class _Job:
         self._on_progress = on_progress
         self._extraction = extraction
         self._archive = archive
-        self._wanted: dict[int, list[tuple[ArchivedFile, Part]]] = {}
-        for entry in files:
-            for part in archive.parts(entry.path):
-                self._wanted.setdefault(part.member, []).append((entry, part))
-        self._left = sorted(self._wanted, reverse=True)
+        self._batches = _batches(archive, files)
         self._open: dict[str, _OpenFile] = {}
-        self._turn = threading.Condition()
+        self._lock = threading.Lock()
         self._failed = False
 
     def give_up(self) -> None:
-        """Make the other threads end soon, and close what is open."""
-        with self._turn:
-            self._failed = True
-            for opened in self._open.values():
-                opened.file.close()
-            self._turn.notify_all()
+        """Make the other threads end soon."""
+        self._failed = True
+
+    def close(self) -> None:
+        """Close what is open after an error."""
+        for opened in self._open.values():
+            opened.file.close()
 
     def work(self) -> None:
         """Extract batches until none is left."""
         while (batch := self._next()) is not None:
-            written = []
-            for number, held in self._archive.read(*batch):
-                for entry, part in self._wanted.get(number, ()):
-                    pieces = list(sliced(held, part.first, part.last))
-                    self._write(entry, part, pieces)
-                    written.append((entry, part, pieces))
-            # After the writing of all: whoever waits for his turn here has nothing else to do.
-            for entry, part, pieces in written:
-                self._digest(entry, part, pieces)
-                self._on_progress(part.last - part.first)
+            digests = {entry.path: self._archive.digests(entry.path) for entry, _ in batch}
+            wanted: dict[int, list[_Wanted]] = {}
+            for entry, part in batch:
+                wanted.setdefault(part.member, []).append((entry, part))
+            for number, held in self._archive.read(min(wanted), max(wanted)):
+                if self._failed:
+                    return
+                for entry, part in wanted.get(number, ()):
+                    self._extract(entry, part, list(sliced(held, part.first, part.last)), digests[entry.path])
+            for path, found in digests.items():
+                self._archive.check_digests(path, found)
+            self._finish(batch)
 
-    def _next(self) -> tuple[int, int] | None:
-        with self._turn:
-            if self._failed or not self._left:
-                return None
-            first = last = self._left.pop()
-            end = self._archive.batch_end(first, self._left[0] if self._left else first)
-            while self._left and self._left[-1] <= end:
-                last = self._left.pop()
-            return first, last
+    def _next(self) -> Sequence[_Wanted] | None:
+        with self._lock:
+            return None if self._failed else next(self._batches, None)
 
-    def _write(self, entry: ArchivedFile, part: Part, pieces: Sequence[memoryview]) -> None:
+    def _extract(self, entry: ArchivedFile, part: Part, pieces: Sequence[memoryview], digests: SectionDigests) -> None:
         with self._extraction.refused_writing(entry):
-            with self._turn:
+            with self._lock:
                 opened = self._open.get(entry.path)
                 if opened is None:
-                    opened = self._open[entry.path] = _OpenFile(self._extraction.create(entry))
+                    opened = self._open[entry.path] = _OpenFile(self._extraction.create(entry), entry.size_bytes)
             write_at(opened.file.fileno(), pieces, part.start)
-
-    def _digest(self, entry: ArchivedFile, part: Part, pieces: Sequence[memoryview]) -> None:
-        opened = self._open[entry.path]
-        with self._turn:
-            self._turn.wait_for(lambda: self._failed or opened.digested_bytes == part.start)
-            if self._failed:
-                return
+        start = part.start
         for piece in pieces:
-            opened.digest.update(piece)
-        with self._turn:
-            opened.digested_bytes += part.last - part.first
-            is_whole = opened.digested_bytes == entry.size_bytes
-            self._turn.notify_all()
-            if is_whole:
-                del self._open[entry.path]
-        if is_whole:
+            digests.update(start, piece)
+            start += len(piece)
+        self._on_progress(part.last - part.first)
+
+    def _finish(self, batch: Sequence[_Wanted]) -> None:
+        """Close the files of which this was the last that was missing."""
+        whole = []
+        with self._lock:
+            for entry, part in batch:
+                opened = self._open[entry.path]
+                opened.left_bytes -= part.last - part.first
+                if not opened.left_bytes:
+                    whole.append((entry, self._open.pop(entry.path)))
+        for entry, opened in whole:
             with self._extraction.refused_writing(entry):
                 opened.file.close()
-                self._archive.check_digest(entry.path, opened.digest.hexdigest())
                 self._extraction.finish(entry)
+
+
+def _batches(archive: IndexedArchive, files: Sequence[ArchivedFile]) -> Iterator[list[_Wanted]]:
+    """Yield what one thread extracts at a time: whole sections, and of small ones that lie side by side as many as are read at once."""
+    sections: list[list[_Wanted]] = []
+    for entry in files:
+        number = None
+        for part in archive.parts(entry.path):
+            if number != (number := archive.section(entry.path, part)):
+                sections.append([])
+            sections[-1].append((entry, part))
+    sections.sort(key=lambda section: section[0][1].member)
+    batch: list[_Wanted] = []
+    for section in sections:
+        last = section[-1][1].member
+        if batch and archive.batch_end(batch[0][1].member, last) < last:
+            yield batch
+            batch = []
+        batch += section
+    if batch:
+        yield batch

@@ -10,7 +10,7 @@ import hashlib
 import json
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -40,10 +40,34 @@ TRAILER_BYTES = len(_EXTRA_HEADER) + 2 + 4 + _TRAILER.size + len(_EMPTY_DEFLATE)
 TAIL_BYTES = 1 << 16
 """How much of an archive's end is read at once: the trailer, and with it most indexes."""
 
+SECTION_BYTES = 8 << 20
+"""How much of a file has a digest of its own, so that several threads can check one file: little enough to be shared out, and enough that
+the index of an archive of 10 GB still comes with its trailer in one read."""
+
+MIN_SECTION_BYTES = 1 << 20
+"""Shortest section that is read, but for the last of a file: each costs the reading of a member."""
+
 MIN_INDEX_LIMIT_BYTES = 1 << 20
 MAX_INDEX_RATIO = 64
 """How much longer than itself an index may be when it is unpacked, beside what the length of the archive allows: the digests in it do not
 shrink, and each member takes more of the archive than of the index. A small archive must not take gigabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a part of a file lies.
+
+    Args:
+        member: The number of the member.
+        first: Its first position in what the member holds.
+        last: Its last one.
+        start: Where in the file it belongs.
+    """
+
+    member: int
+    first: int
+    last: int
+    start: int
 
 
 @dataclass(slots=True)
@@ -59,7 +83,8 @@ class Row:
         member: The number of the member that its content begins in.
         offset: Where in that member's content it begins; it goes on at the beginning of the next.
         link_target: Where a link points to.
-        sha256: The digest of a file's content; None until it is known.
+        section_bytes: How much of a file's content each digest is of, but for the last one.
+        digests: The SHA-256 of each section of a file's content; None until it is known.
     """
 
     path: str
@@ -70,7 +95,22 @@ class Row:
     member: int
     offset: int = 0
     link_target: str | None = None
-    sha256: str | None = None
+    section_bytes: int = SECTION_BYTES
+    digests: list[str | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.kind == "file" and not self.digests:
+            self.digests = [None] * sections_of(self.size_bytes, self.section_bytes)
+
+    @property
+    def sha256(self) -> str | None:
+        """The digest of the whole content; None where there are only those of its sections."""
+        return self.digests[0] if len(self.digests) == 1 else None
+
+
+def sections_of(size_bytes: int, section_bytes: int) -> int:
+    """Return how many sections a file has: one at least, which is empty where the file is."""
+    return max(1, -(-size_bytes // section_bytes))
 
 
 @dataclass(slots=True)
@@ -96,22 +136,23 @@ class Index:
         """Return where each member begins, and at last where they end."""
         return list(accumulate(self.member_bytes, initial=0))
 
-    def parts(self, row: Row) -> Iterator[tuple[int, int, int]]:
-        """Yield where a file's content lies: the number of a member, and the first and last position in what it holds.
+    def parts(self, row: Row) -> Iterator[Part]:
+        """Yield where a file's content lies, cut at the ends of members and of sections.
 
         Raises:
             ValueError: It does not lie in the archive.
         """
-        left, first = row.size_bytes, row.offset
+        start, first = 0, row.offset
         for number in range(row.member, len(self.content_bytes)):
-            if not left:
-                return
-            last = min(self.content_bytes[number], first + left)
-            if last < first:
+            end = min(self.content_bytes[number], first + row.size_bytes - start)
+            if start == row.size_bytes or end < first:
                 break
-            yield number, first, last
-            left, first = left - (last - first), 0
-        if left:
+            while first < end:
+                last = min(end, first + row.section_bytes - start % row.section_bytes)
+                yield Part(number, first, last, start)
+                start, first = start + last - first, last
+            first = 0
+        if start < row.size_bytes:
             raise ValueError(f"{row.path!r} does not lie in the archive")
 
     def to_json(self) -> bytes:
@@ -121,6 +162,7 @@ class Index:
             | {"member": r.member, "offset": r.offset}
             | ({"target": r.link_target} if r.kind == "link" else {})
             | ({"sha256": r.sha256} if r.sha256 is not None else {})
+            | ({"sections": {"size": r.section_bytes, "sha256": r.digests}} if len(r.digests) > 1 else {})
             for r in self.rows
         ]
         members = {"lengths": self.member_bytes, "contents": self.content_bytes}
@@ -149,13 +191,25 @@ def _row(item: dict[str, Any]) -> Row:
     kind = item["kind"]
     if kind not in ("file", "directory", "link"):
         raise ValueError("an entry of unknown kind")
-    path, target, digest = item["path"], item.get("target"), item.get("sha256")
-    if not isinstance(path, str) or not isinstance(target, str | None) or not isinstance(digest, str | None):
+    path, target = item["path"], item.get("target")
+    if not isinstance(path, str) or not isinstance(target, str | None):
         raise ValueError("a path that is no text")
     if (kind == "link") != (target is not None):
         raise ValueError("a link without a target")
     size, mode, mtime, member, offset = _counts([item[name] for name in ("size", "mode", "mtime", "member", "offset")])
-    return Row(path, kind, size, mode, mtime, member, offset, target, digest)
+    section_bytes, digests = _sections(item, size) if kind == "file" else (SECTION_BYTES, [])
+    return Row(path, kind, size, mode, mtime, member, offset, target, section_bytes, digests)
+
+
+def _sections(item: dict[str, Any], size_bytes: int) -> tuple[int, list[str | None]]:
+    """Return how long a file's sections are, and their digests: one is as long as the file where that has a digest of its own."""
+    sections = item.get("sections", {"size": max(size_bytes, MIN_SECTION_BYTES), "sha256": [item.get("sha256")]})
+    [section_bytes], digests = _counts([sections["size"]]), sections["sha256"]
+    if not isinstance(digests, list) or not all(isinstance(digest, str | None) for digest in digests):
+        raise ValueError("a digest that is no text")
+    if section_bytes < MIN_SECTION_BYTES or len(digests) != sections_of(size_bytes, section_bytes):
+        raise ValueError("sections that make no sense")
+    return section_bytes, digests
 
 
 def _counts(values: Any) -> list[int]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keepsake.exceptions import ReadError
+from keepsake.repository.archive.digests import SectionDigests
 from keepsake.repository.archive.entries import ArchivedFile, modified_at
 from keepsake.repository.archive.members import decoded, sliced
 from keepsake.repository.archive.names import Tree
@@ -14,30 +13,16 @@ from keepsake.repository.archive.names import Tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from keepsake.repository.archive.index import Index, Ranges
+    from keepsake.repository.archive.index import Index, Part, Ranges
 
-BATCH_BYTES = 8 << 20
+FAR_BATCH_BYTES = 8 << 20
 """How much is read at once, packed and unpacked: enough that the way to a store does not count, and little enough to hold several."""
+
+NEAR_BATCH_BYTES = 2 << 20
+"""The same where the store is near: what stays in a processor's cache until it is checked and written."""
 
 MAX_MEMBER_BYTES = 64 << 20
 """Longest member that is read, and most that one may hold: ours hold 2 or 3 MiB at most. An archive must not take gigabytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Where a part of a file lies.
-
-    Args:
-        member: The number of the member.
-        first: Its first position in what the member holds.
-        last: Its last one.
-        start: Where in the file it belongs.
-    """
-
-    member: int
-    first: int
-    last: int
-    start: int
 
 
 class IndexedArchive:
@@ -91,18 +76,17 @@ class IndexedArchive:
         Raises:
             ReadError: It does not lie in the archive.
         """
-        row = self._rows[path]
         try:
-            parts, start = [], 0
-            for number, first, last in self._index.parts(row):
-                parts.append(Part(number, first, last, start))
-                start += last - first
+            return list(self._index.parts(self._rows[path]))
         except ValueError as err:
             raise self.damaged(str(err)) from err
-        return parts
+
+    def section(self, path: str, part: Part) -> int:
+        """Return the number of the section of a file that a part of it lies in."""
+        return part.start // self._rows[path].section_bytes
 
     def read(self, first: int, last: int) -> Iterator[tuple[int, list[memoryview]]]:
-        """Yield members with what they hold, read at once.
+        """Yield members with what they hold, as many read at once as is worth it.
 
         Args:
             first: The number of the first member.
@@ -111,18 +95,21 @@ class IndexedArchive:
         Raises:
             ReadError: They are damaged.
         """
-        start, end = self._starts[first], self._starts[last + 1]
-        data = memoryview(self._source.read_range(start, end - start))
-        for number in range(first, last + 1):
-            member = data[self._starts[number] - start : self._starts[number + 1] - start]
-            try:
-                yield number, decoded(member, self._index.content_bytes[number])
-            except ValueError as err:
-                raise self.damaged(str(err)) from err
+        while first <= last:
+            end = self.batch_end(first, last)
+            start = self._starts[first]
+            data = memoryview(self._source.read_range(start, self._starts[end + 1] - start))
+            for number in range(first, end + 1):
+                member = data[self._starts[number] - start : self._starts[number + 1] - start]
+                try:
+                    yield number, decoded(member, self._index.content_bytes[number])
+                except ValueError as err:
+                    raise self.damaged(str(err)) from err
+            first = end + 1
 
     def batch_end(self, first: int, last: int) -> int:
         """Return the number of the last member to be read together with the first one."""
-        left = BATCH_BYTES
+        left = FAR_BATCH_BYTES if self.is_far else NEAR_BATCH_BYTES
         for number in range(first, last + 1):
             left -= self._index.member_bytes[number] + self._index.content_bytes[number]
             if left < 0:
@@ -135,25 +122,32 @@ class IndexedArchive:
         Raises:
             ReadError: It is damaged.
         """
-        digest = hashlib.sha256()
-        parts = {part.member: part for part in self.parts(path)}
-        members = sorted(parts)
-        while members:
-            last = self.batch_end(members[0], members[-1])
-            for number, held in self.read(members[0], last):
-                for piece in sliced(held, parts[number].first, parts[number].last):
-                    digest.update(piece)
+        digests = self.digests(path)
+        parts = self.parts(path)
+        wanted: dict[int, list[Part]] = {}
+        for part in parts:
+            wanted.setdefault(part.member, []).append(part)
+        for number, held in self.read(parts[0].member, parts[-1].member) if parts else ():
+            for part in wanted.get(number, ()):
+                start = part.start
+                for piece in sliced(held, part.first, part.last):
+                    digests.update(start, piece)
+                    start += len(piece)
                     yield piece
-            members = [number for number in members if number > last]
-        self.check_digest(path, digest.hexdigest())
+        self.check_digests(path, digests)
 
-    def check_digest(self, path: str, sha256: str) -> None:
+    def digests(self, path: str) -> SectionDigests:
+        """Return what takes the digests of a file's sections."""
+        return SectionDigests(self._rows[path].section_bytes)
+
+    def check_digests(self, path: str, digests: SectionDigests) -> None:
         """Compare what was read of a file with what the index says.
 
         Raises:
             ReadError: They differ.
         """
-        if self._rows[path].sha256 != sha256:
+        expected = self._rows[path].digests
+        if any(expected[number] != sha256 for number, sha256 in digests.found().items()):
             raise ReadError(f"{self._where}: {path} does not match its sha256")
 
     def damaged(self, why: str) -> ReadError:

@@ -33,6 +33,21 @@ class NotThere(Exception):
 
 
 @dataclass(slots=True)
+class Section:
+    """A section of a large file, of which the pieces are digested in their order.
+
+    Args:
+        digested_to: Up to where in the file that is done.
+
+    Attributes:
+        digest: Of that; None from the first piece on that is stored, and may be read back cheaply.
+    """
+
+    digested_to: int
+    digest: hashlib._Hash | None = field(default_factory=hashlib.sha256)
+
+
+@dataclass(slots=True)
 class LargeFile:
     """A file that is cut into several members.
 
@@ -43,8 +58,7 @@ class LargeFile:
         row: What the index will say of it.
 
     Attributes:
-        digest: Of what has been compressed so far; None from the first piece on that is stored, and may be read back cheaply.
-        digested_bytes: How much that is.
+        sections: Its sections, which have digests of their own.
         left_bytes: How much has not been read yet.
     """
 
@@ -52,9 +66,12 @@ class LargeFile:
     source: Path
     size_bytes: int
     row: Row
-    digest: hashlib._Hash | None = field(default_factory=hashlib.sha256)
-    digested_bytes: int = 0
-    left_bytes: int = 0
+    sections: list[Section] = field(init=False)
+    left_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sections = [Section(number * self.row.section_bytes) for number in range(len(self.row.digests))]
+        self.left_bytes = self.size_bytes
 
     def padding(self) -> int:
         """Return how many zeros follow it in the tar."""
@@ -140,9 +157,12 @@ class Packer:
         header = _header(self._name(entry), status)
         row = Row(entry.name, "file", header.size, header.mode, int(header.mtime), member=self._number + 1)
         self.rows.append(row)
-        large = LargeFile(file, entry.source, header.size, row, left_bytes=header.size)
+        large = LargeFile(file, entry.source, header.size, row)
         self.large_files.append(large)
         yield self._next(content=_bytes_of(header))
+        if not header.size:
+            # It was emptied since it was listed.
+            row.digests[0] = hashlib.sha256().hexdigest()
         for start in range(0, header.size, MEMBER_BYTES):
             yield self._next(large=large, start=start, length=min(MEMBER_BYTES, header.size - start))
 
@@ -172,8 +192,9 @@ class Packer:
         header = _header(self._name(entry), status)
         header.size = len(read)
         content += _bytes_of(header)
-        digest = hashlib.sha256(read).hexdigest()
-        self.rows.append(Row(entry.name, "file", len(read), header.mode, int(header.mtime), member, len(content), sha256=digest))
+        row = Row(entry.name, "file", len(read), header.mode, int(header.mtime), member, len(content))
+        row.digests[0] = hashlib.sha256(read).hexdigest()
+        self.rows.append(row)
         content += read
         content += bytes(-len(read) % tarfile.BLOCKSIZE)
 

@@ -197,27 +197,30 @@ def check(source: Source, *, where: str = "", announced: ArchiveInfo | None = No
     """
     where = where or "the archive"
     indexed, _ = _indexed(source, where)
-    known = {entry.path: entry for entry in indexed.entries()} if indexed is not None else None
+    known = {entry.path: entry for entry in indexed.entries()} if indexed is not None else {}
     with source.open() as stream:
         hashed = _Hashing(stream)
         with StreamReader(cast("BinaryIO", io.BufferedReader(hashed)), where) as reader:
             for entry in reader.entries():
-                digest = hashlib.sha256()
-                for chunk in reader.content():
-                    digest.update(chunk)
-                if known is not None:
-                    _compare(entry, digest.hexdigest(), known.pop(entry.path, None), where)
+                listed = known.pop(entry.path, None)
+                if indexed is not None and (listed is None or (listed.kind, listed.size_bytes) != (entry.kind, entry.size_bytes)):
+                    raise ReadError(f"{where} is damaged: {entry.path} is not what its index says")
+                _check_content(entry, reader.content(), indexed)
         if known:
             raise ReadError(f"{where} is damaged: its index names {next(iter(known))}, which it does not hold")
         if announced is not None and hashed.hexdigest() != announced.sha256:
             raise ReadError(f"{where} does not match its sha256")
 
 
-def _compare(entry: ArchivedFile, sha256: str, indexed: ArchivedFile | None, where: str) -> None:
-    if indexed is None or (indexed.kind, indexed.size_bytes) != (entry.kind, entry.size_bytes):
-        raise ReadError(f"{where} is damaged: {entry.path} is not what its index says")
-    if entry.kind == "file" and indexed.sha256 != sha256:
-        raise ReadError(f"{where}: {entry.path} does not match its sha256")
+def _check_content(entry: ArchivedFile, content: Iterable[bytes], indexed: IndexedArchive | None) -> None:
+    """Read a file to its end, and compare it with the index if there is one."""
+    digests, start = indexed.digests(entry.path) if indexed is not None else None, 0
+    for chunk in content:
+        if digests is not None:
+            digests.update(start, chunk)
+            start += len(chunk)
+    if indexed is not None and digests is not None:
+        indexed.check_digests(entry.path, digests)
 
 
 def _indexed(source: Source, where: str) -> tuple[IndexedArchive | None, str | None]:

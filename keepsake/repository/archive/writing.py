@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from keepsake.exceptions import ReadError
 from keepsake.repository.archive import index
+from keepsake.repository.archive.digests import SectionDigests
 from keepsake.repository.archive.files import read_at, write_at
 from keepsake.repository.archive.index import Index
 from keepsake.repository.archive.members import MEMBER_BYTES, decoded, encoded, sliced
@@ -144,20 +145,22 @@ class _MemberWriter:
         return buffer[:length]
 
     def _digest(self, large: LargeFile, start: int, content: memoryview, *, is_compressed: bool) -> None:
-        """Digest a file in its order as long as all of it is compressed: to read that back later would cost more."""
+        """Digest a section in its order as long as all of it is compressed: to read that back later would cost more."""
+        number = start // large.row.section_bytes
+        section = large.sections[number]
         with self._turn:
-            self._turn.wait_for(lambda: self._failed or large.digest is None or large.digested_bytes == start)
-            if self._failed or large.digest is None:
+            self._turn.wait_for(lambda: self._failed or section.digest is None or section.digested_to == start)
+            if self._failed or section.digest is None:
                 return
             if not is_compressed:
-                large.digest = None
+                section.digest = None
                 self._turn.notify_all()
                 return
-        large.digest.update(content)
+        section.digest.update(content)
         with self._turn:
-            large.digested_bytes += len(content)
-            if large.digested_bytes == large.size_bytes:
-                large.row.sha256 = large.digest.hexdigest()
+            section.digested_to += len(content)
+            if section.digested_to in (large.size_bytes, (number + 1) * large.row.section_bytes):
+                large.row.digests[number] = section.digest.hexdigest()
             self._turn.notify_all()
 
     def _place(self, number: int, member_bytes: int, content_bytes: int) -> int:
@@ -221,17 +224,21 @@ def seal(path: Path) -> ArchiveInfo:
 
 
 def _digest_files(file: BinaryIO, layout: Index) -> None:
-    """Digest the files that were not when they were packed, from what was written."""
+    """Digest the sections of files that were not when they were packed, from what was written."""
     starts = layout.starts()
     for row in layout.rows:
-        if row.kind == "file" and row.sha256 is None:
-            digest = hashlib.sha256()
-            for number, first, last in layout.parts(row):
-                member = memoryview(bytearray(layout.member_bytes[number]))
-                read_at(file.fileno(), member, starts[number])
-                for part in sliced(decoded(member, layout.content_bytes[number]), first, last):
-                    digest.update(part)
-            row.sha256 = digest.hexdigest()
+        digests = SectionDigests(row.section_bytes)
+        for part in layout.parts(row):
+            if row.digests[part.start // row.section_bytes] is not None:
+                continue
+            member = memoryview(bytearray(layout.member_bytes[part.member]))
+            read_at(file.fileno(), member, starts[part.member])
+            start = part.start
+            for piece in sliced(decoded(member, layout.content_bytes[part.member]), part.first, part.last):
+                digests.update(start, piece)
+                start += len(piece)
+        for number, sha256 in digests.found().items():
+            row.digests[number] = sha256
 
 
 def _update(digest: hashlib._Hash, file: BinaryIO, end: int) -> None:
