@@ -618,7 +618,7 @@ class Recorder:
         etag = self._repository.record_etag(self.record.id)
         if etag is not None:
             return etag
-        if not self._repository.exists():
+        if not self._repository.is_deleted(self.record.id):
             raise ReadError(f"the repository {self._repository.label} is not there", url=self._repository.storage.url)
         self._over = True
         with suppress(StorageError):

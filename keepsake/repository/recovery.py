@@ -121,6 +121,8 @@ def _store_all(repository: Repository, place: JournalDirectory) -> int:
             if replay(record, entries):
                 repository.save(record)
     except DoesNotExist:
+        if not repository.is_deleted(place.experiment_id):
+            raise
         # It was deleted while its process lived.
         return 0
     if record.outcome is not None:

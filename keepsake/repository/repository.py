@@ -422,6 +422,13 @@ class Repository:
         """Return what changes whenever the record is rewritten, by whomever; None if there is no record."""
         return next((info.etag for info in self.storage.list(layout.record_key(experiment_id))), None)
 
+    def is_deleted(self, experiment_id: str) -> bool:
+        """Tell whether an experiment has no record in a repository that is there.
+
+        A file system may come back while this looks, for example one that was mounted anew; what it holds is not deleted.
+        """
+        return self.record_etag(experiment_id) is None and self.exists() and self.record_etag(experiment_id) is None
+
     def update(self, experiment_id: str, change: Callable[[ExperimentRecord], None]) -> ExperimentRecord:
         """Load an experiment, change it and save it.
 

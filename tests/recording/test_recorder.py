@@ -13,6 +13,7 @@ import pytest
 from keepsake import Experiment, PrimaryMetric, Project
 from keepsake.exceptions import DoesNotExist
 from keepsake.repository import layout
+from keepsake.repository.repository import Repository
 
 
 @pytest.fixture
@@ -53,6 +54,29 @@ def test_later_changes_of_a_file_do_not_reach_its_checkpoint(experiment: Experim
         experiment.checkpoint("model.pth")
     Path("model.pth").write_bytes(b"third")
     assert [c.open("model.pth").read() for c in stored(experiment).checkpoints] == [b"first", b"second"]
+
+
+def test_a_checkpoint_does_not_wait_for_the_disk(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others do, in the background, before it is announced."""
+    experiment.flush()
+    waiting: set[int] = set()
+    really_sync = os.fsync
+
+    def sync(descriptor: int) -> None:
+        waiting.add(threading.get_ident())
+        really_sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    Path("weights").write_bytes(os.urandom(5_000_000))
+    Path("out").mkdir()
+    Path("out/a").write_bytes(b"a")
+    Path("ours").write_bytes(b"to be moved")
+    for path, move in ((None, False), ("weights", False), ("out", False), ("ours", True)):
+        experiment.checkpoint(path, metrics={"loss": 1}, move=move)
+    assert threading.get_ident() not in waiting
+    assert experiment.flush()
+    assert waiting - {threading.get_ident()}
+    assert [checkpoint.archive is not None for checkpoint in stored(experiment).checkpoints] == [False, True, True, True]
 
 
 def test_steps_count_up_from_the_highest(experiment: Experiment) -> None:
@@ -194,6 +218,27 @@ def test_a_repository_that_is_gone_for_a_while_does_not_stop_the_training(
     assert [checkpoint.path for checkpoint in found.checkpoints] == ["weights", None, "weights"]
     assert [checkpoint.archive is None for checkpoint in found.checkpoints] == [False, True, False]
     assert found.outcome == "finished"
+
+
+def test_a_repository_that_comes_back_while_it_is_looked_for_is_no_deletion(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, aside = experiment.project.directory / ".keepsake", Path("aside")
+    look = Repository.exists
+
+    def come_back(self: Repository) -> bool:
+        aside.rename(repository)
+        monkeypatch.undo()
+        return look(self)
+
+    experiment.checkpoint(metrics={"loss": 1})
+    experiment.flush()
+    repository.rename(aside)
+    monkeypatch.setattr(Repository, "exists", come_back)
+    experiment.checkpoint(metrics={"loss": 2})
+    experiment.flush()
+    experiment.stop()
+    assert stored(experiment).checkpoints.metrics["loss"] == [1, 2]
 
 
 def test_an_experiment_deleted_meanwhile_is_not_created_again(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
