@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
+from keepsake.exceptions import ReadError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    import io
+    from collections.abc import Callable, Iterable, Iterator
 
 Body: TypeAlias = bytes | BinaryIO | Path
 """What can be written under a key: bytes, a readable binary stream (need not be seekable), or the path of a local file."""
@@ -20,6 +24,9 @@ _FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\\]")
 
 PIECE_BYTES = 1 << 20
 """How much of a body is held in memory at a time."""
+
+VERSIONS = 5
+"""How many versions of an object a read tries to get whole, each of which breaks off and is replaced before it can go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +198,26 @@ def pieces(body: Body) -> Iterator[bytes]:
         yield from iter(lambda: _piece(body), b"")
     else:
         raise TypeError(f"expected bytes, a binary stream or a Path, not {type(body).__name__}")
+
+
+class Replaced(ReadError):
+    """The rest of an object is gone, because another one has its key now."""
+
+
+def read_anew(download: Callable[[], io.RawIOBase]) -> bytes:
+    """Return what a download brings, all of one version of the object, beginning anew where it is replaced while its bytes come.
+
+    Args:
+        download: Begins one; it raises `Replaced` where it cannot go on.
+
+    Raises:
+        Replaced: That happened again and again.
+    """
+    for _ in range(VERSIONS - 1):
+        with suppress(Replaced), download() as stream:
+            return stream.readall()
+    with download() as stream:
+        return stream.readall()
 
 
 def _piece(stream: BinaryIO) -> bytes:

@@ -32,11 +32,13 @@ from keepsake.storage.base import (
     PIECE_BYTES,
     Body,
     ObjectInfo,
+    Replaced,
     Storage,
     check_key,
     check_prefix,
     in_prefix,
     pieces,
+    read_anew,
 )
 
 if TYPE_CHECKING:
@@ -61,9 +63,6 @@ TIMEOUT_S = (10.0, 30.0)
 
 RETRY_FOR_S = 10.0
 """How long a request that may succeed later is made again. With one that hangs, a call that makes no progress ends within a minute."""
-
-GENERATIONS = 5
-"""How many generations of an object a read tries to get whole, each of which breaks off and is replaced before it can go on."""
 
 DELETERS = 16
 """How many objects are deleted at once: the JSON API has no request that deletes several, but for its batches, which servers that
@@ -132,7 +131,7 @@ class GCSStorage:
     # --- the contract -------------------------------------------------------------------------------------------------
 
     def read(self, key: str) -> bytes:
-        return self._fetched(key)
+        return read_anew(lambda: _Download(self, key))
 
     def open(self, key: str) -> BinaryIO:
         return io.BufferedReader(_Download(self, key), PIECE_BYTES)
@@ -143,7 +142,7 @@ class GCSStorage:
         start = min(start, LARGEST_OBJECT_BYTES)
         # One byte is asked for where none is wanted: whether the object is there must be told all the same.
         stop = min(start + max(length, 1), LARGEST_OBJECT_BYTES + 1)
-        return self._fetched(key, start, stop)[:length]
+        return read_anew(lambda: _Download(self, key, start, stop))[:length]
 
     def write(self, key: str, body: Body) -> None:
         name = self._name(key)
@@ -294,16 +293,6 @@ class GCSStorage:
             return response
         with closing(response):
             raise from_http_response(response)
-
-    # --- reading ------------------------------------------------------------------------------------------------------
-
-    def _fetched(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Return bytes that are all of one generation, beginning anew where the object is replaced while its bytes come."""
-        for _ in range(GENERATIONS - 1):
-            with suppress(_Replaced), _Download(self, key, start, stop) as download:
-                return download.readall()
-        with _Download(self, key, start, stop) as download:
-            return download.readall()
 
     # --- listing ------------------------------------------------------------------------------------------------------
 
@@ -545,10 +534,6 @@ def _is_key(name: str) -> bool:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-class _Replaced(ReadError):
-    """The rest of an object is gone, because another one has its key now."""
-
-
 class _Download(io.RawIOBase):
     """The bytes of one generation of an object, fetched as they are read, and further on from where a connection breaks off.
 
@@ -691,8 +676,8 @@ class _Download(io.RawIOBase):
         if self._position == self._stop and self._expected not in ("", _checksum_text(self._checksum)):
             raise ReadError(f"{self._key} in {self._storage.url} does not match its checksum", **self._where())
 
-    def _replaced(self) -> _Replaced:
-        return _Replaced(f"{self._key} in {self._storage.url} was replaced while it was read", **self._where())
+    def _replaced(self) -> Replaced:
+        return Replaced(f"{self._key} in {self._storage.url} was replaced while it was read", **self._where())
 
     def _where(self) -> dict[str, Any]:
         return {"url": self._storage.url, "key": self._key}

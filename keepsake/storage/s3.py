@@ -34,11 +34,13 @@ from keepsake.storage.base import (
     PIECE_BYTES,
     Body,
     ObjectInfo,
+    Replaced,
     Storage,
     check_key,
     check_prefix,
     in_prefix,
     pieces,
+    read_anew,
 )
 
 if TYPE_CHECKING:
@@ -151,8 +153,7 @@ class S3Storage:
     # --- the contract -------------------------------------------------------------------------------------------------
 
     def read(self, key: str) -> bytes:
-        with _Download(self, key) as download:
-            return download.readall()
+        return read_anew(lambda: _Download(self, key))
 
     def open(self, key: str) -> BinaryIO:
         return io.BufferedReader(_Download(self, key), PIECE_BYTES)
@@ -161,8 +162,7 @@ class S3Storage:
         if start < 0 or length < 0:
             raise ValueError(f"a range cannot be negative: start {start}, length {length}")
         # One byte is asked for where none is wanted: whether the object is there must be told all the same.
-        with _Download(self, key, start, start + max(length, 1)) as download:
-            return download.readall()[:length]
+        return read_anew(lambda: _Download(self, key, start, start + max(length, 1)))[:length]
 
     def write(self, key: str, body: Body) -> None:
         name = self._name(key)
@@ -654,9 +654,9 @@ class _Download(io.RawIOBase):
                 raise ConnectionError("the answer ended early")
             skip -= skipped
 
-    def _replaced(self) -> ReadError:
+    def _replaced(self) -> Replaced:
         where = {"url": self._storage.url, "key": self._key}
-        return ReadError(f"{self._key} in {self._storage.url} was replaced while it was read", **where)
+        return Replaced(f"{self._key} in {self._storage.url} was replaced while it was read", **where)
 
     def _errors(self) -> Any:
         return self._storage._errors(ReadError, "read", self._key)

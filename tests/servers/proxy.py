@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +33,7 @@ class Fault:
         times: How many of them.
         status: The answer, for ``status``.
         body: Its body.
+        then: Called when the server has answered, before the client learns it.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Fault:
     times: int = 1
     status: int = 503
     body: bytes = SLOW_DOWN
+    then: Callable[[], object] | None = None
 
 
 class Proxy:
@@ -198,6 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._break()
                 return
             content = answer.read()
+        if fault is not None and fault.then is not None:
+            fault.then()
         if state.bytes_per_s:
             time.sleep(len(content) / state.bytes_per_s)
         with state._lock:

@@ -239,6 +239,36 @@ def test_an_object_that_is_replaced_while_it_is_read_is_never_mixed(storage: S3S
             file.read()
 
 
+@pytest.mark.parametrize("read", [lambda storage: storage.read("a"), lambda storage: storage.read_range("a", 0, 100_000)])
+def test_what_is_replaced_while_it_is_read_at_once_is_read_anew(
+    storage: S3Storage, server: MotoServer, between: Proxy, read: Callable[[S3Storage], bytes]
+) -> None:
+    old, new = random.Random(1).randbytes(100_000), random.Random(2).randbytes(100_000)
+    storage.write("a", old)
+    between.forget()
+    between.plan(Fault("cut", match="GET", then=lambda: RawS3(server.client).set("a", new)))
+    assert read(storage) == new
+    # The first half of the old one, the refusal of its rest, and the new one.
+    assert between.requests[f"GET /{BUCKET}/a"] == 3
+
+
+def test_what_is_replaced_whenever_it_is_read_is_an_error_in_the_end(
+    storage: S3Storage, server: MotoServer, between: Proxy
+) -> None:
+    storage.write("a", b"x" * 10_000)
+    turns = iter(range(1000))
+    between.plan(Fault("cut", match="GET", times=1000, then=lambda: RawS3(server.client).set("a", b"%d" % next(turns) * 5_000)))
+    with pytest.raises(ReadError, match="was replaced while it was read"):
+        storage.read("a")
+
+
+def test_what_is_deleted_while_it_is_read_is_missing(storage: S3Storage, server: MotoServer, between: Proxy) -> None:
+    storage.write("a", b"x" * 10_000)
+    between.plan(Fault("cut", match="GET", then=lambda: server.client.delete_object(Bucket=BUCKET, Key="a")))
+    with pytest.raises(ObjectNotFound):
+        storage.read("a")
+
+
 @pytest.mark.parametrize("code", ["MissingContentMD5", "NotImplemented"])
 def test_a_server_without_batches_deletes_one_by_one(storage: S3Storage, between: Proxy, code: str) -> None:
     for key in "abc":
