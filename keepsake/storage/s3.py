@@ -81,6 +81,10 @@ ATTEMPTS = 4
 RESUMES = 6
 """How often a body that breaks off without getting any further is asked for again, from where it broke off."""
 
+_CHECKSUM = "md5chksum"
+"""Under which name an object keeps the digest of its content, in base64, as rclone does it: every server keeps what it does not understand,
+and only some know the checksums of Amazon's."""
+
 _TRANSIENT = re.compile(
     r"SlowDown|Throttl|TooManyRequests|RequestTimeout$|InternalError|ServiceUnavailable|BandwidthLimit|RequestLimit"
 )
@@ -115,7 +119,8 @@ class S3Storage:
     files in ``~/.aws``, the role of the machine. ``AWS_ENDPOINT_URL_S3`` names another server, such as MinIO, Ceph or R2.
 
     Nothing is relied on that only some of these servers have: no conditional request, and no meaning of an ETag. An upload carries the
-    digest of each part, which the server compares; a body that ends early is fetched on from there, and is an error if it stays short.
+    digest of each part, which the server compares, and an object of one part keeps it: what is read whole is held against it. A body
+    that ends early is fetched on from there, and is an error if it stays short.
 
     Args:
         location: What follows ``s3://``: a bucket's name, and a prefix if it has one. A key and the prefix have 1,024 bytes together.
@@ -171,7 +176,8 @@ class S3Storage:
         part, is_last = next(parts)
         if is_last:
             with self._errors(WriteError, "write", key):
-                self._call("put_object", Key=name, Body=part, ContentMD5=_md5(part))
+                digest = _md5(part)
+                self._call("put_object", Key=name, Body=part, ContentMD5=digest, Metadata={_CHECKSUM: digest})
             return
         self._upload_in_parts(name, key, part, parts)
 
@@ -570,6 +576,8 @@ class _Download(io.RawIOBase):
         self._stop = stop
         self._etag: str | None = None
         self._body: Any = None
+        self._digest = hashlib.md5(usedforsecurity=False) if start == 0 and stop is None else None
+        self._expected: str | None = None
         with self._errors():
             self._resuming(self._connect)
 
@@ -616,7 +624,16 @@ class _Download(io.RawIOBase):
         if not piece:
             raise ConnectionError("the answer ended early")
         self._position += len(piece)
+        self._verify(piece)
         return piece
+
+    def _verify(self, piece: bytes) -> None:
+        if self._digest is None or self._expected is None:
+            return
+        self._digest.update(piece)
+        if self._position == self._stop and _base64(self._digest.digest()) != self._expected:
+            where = {"url": self._storage.url, "key": self._key}
+            raise ReadError(f"{self._key} in {self._storage.url} does not match its checksum", **where)
 
     def _connect(self) -> None:
         from botocore.exceptions import ClientError
@@ -639,6 +656,7 @@ class _Download(io.RawIOBase):
         if self._etag not in (None, answer.get("ETag")):
             raise self._replaced()
         self._etag, self._body = answer.get("ETag"), answer["Body"]
+        self._expected = answer.get("Metadata", {}).get(_CHECKSUM)
         self._begin(answer)
 
     def _begin(self, answer: dict[str, Any]) -> None:
@@ -703,7 +721,11 @@ def _parts(body: Body, size_bytes: int | None) -> Iterator[tuple[bytes, bool]]:
 
 
 def _md5(content: bytes) -> str:
-    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+    return _base64(hashlib.md5(content, usedforsecurity=False).digest())
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
 
 
 class _Multipart:

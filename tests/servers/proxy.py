@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,6 +58,8 @@ class Proxy:
         requests: How many requests went through, by ``METHOD path``.
         received_bytes: How many bytes of bodies clients have got, by path.
         is_down: Break every connection, as if nobody were there.
+        watch: Called with each request's line, headers and body, if there is something to call.
+        most_at_once: The most requests that were under way at one moment.
     """
 
     def __init__(
@@ -68,6 +70,9 @@ class Proxy:
         self.latency_s = latency_s
         self.bytes_per_s = bytes_per_s
         self.is_down = False
+        self.watch: Callable[[str, Mapping[str, str], bytes], object] | None = None
+        self.most_at_once = 0
+        self._under_way = 0
         self.requests: Counter[str] = Counter()
         self.received_bytes: Counter[str] = Counter()
         self.sent_bytes: Counter[str] = Counter()
@@ -89,9 +94,22 @@ class Proxy:
 
     def forget(self) -> None:
         """Count anew."""
+        self.most_at_once = 0
         self.requests.clear()
         self.received_bytes.clear()
         self.sent_bytes.clear()
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Count a request among those that are under way."""
+        with self._lock:
+            self._under_way += 1
+            self.most_at_once = max(self.most_at_once, self._under_way)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
 
     def due(self, line: str) -> Fault | None:
         """Return what goes wrong with a request, if something does."""
@@ -160,6 +178,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._break()
             return
         body = self._body()
+        if state.watch is not None:
+            state.watch(f"{self.command} {self.path}", dict(self.headers), body)
+        with state.under_way():
+            self._pass_on(body)
+
+    def _pass_on(self, body: bytes) -> None:
+        state = self.server.state
         path = unquote(urlsplit(self.path).path)
         fault = state.due(f"{self.command} {self.path}")
         time.sleep(state.latency_s + (len(body) / state.bytes_per_s if state.bytes_per_s else 0.0))
@@ -202,6 +227,10 @@ class _Handler(BaseHTTPRequestHandler):
             content = answer.read()
         if fault is not None and fault.then is not None:
             fault.then()
+        if state.is_down:
+            # It was killed before it could answer.
+            self._break()
+            return
         if state.bytes_per_s:
             time.sleep(len(content) / state.bytes_per_s)
         with state._lock:

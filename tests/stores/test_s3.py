@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import os
 import random
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -267,6 +269,43 @@ def test_what_is_deleted_while_it_is_read_is_missing(storage: S3Storage, server:
     between.plan(Fault("cut", match="GET", then=lambda: server.client.delete_object(Bucket=BUCKET, Key="a")))
     with pytest.raises(ObjectNotFound):
         storage.read("a")
+
+
+def test_what_is_read_whole_is_held_against_its_checksum(storage: S3Storage, between: Proxy) -> None:
+    content = random.Random(1).randbytes(1_000_000)
+    storage.write("a", content)
+    between.plan(Fault("alter", match="GET", times=2))
+    with pytest.raises(ReadError, match="a in s3://acme-hotdog does not match its checksum"):
+        storage.read("a")
+    with storage.open("a") as file, pytest.raises(ReadError, match="does not match its checksum"):
+        list(iter(lambda: file.read(1000), b""))
+    # A part of it cannot be compared, and those who read parts know the digests of what is in them.
+    between.plan(Fault("cut", match="GET", times=2))
+    assert storage.read("a") == content
+
+
+@pytest.mark.parametrize("size_bytes", [1000, PART_BYTES])
+def test_what_a_careless_store_takes_damaged_is_never_data(storage: S3Storage, between: Proxy, size_bytes: int) -> None:
+    """moto does not compare the digest that an upload carries."""
+    between.plan(Fault("alter request", match="PUT"))
+    storage.write("a", b"x" * size_bytes)
+    with pytest.raises(ReadError, match="does not match its checksum"):
+        storage.read("a")
+
+
+@pytest.mark.parametrize("size_bytes", [1000, 3 * PART_BYTES])
+def test_an_upload_carries_the_digest_of_each_part(storage: S3Storage, between: Proxy, size_bytes: int) -> None:
+    seen: list[tuple[Mapping[str, str], bytes]] = []
+    between.watch = lambda line, headers, body: seen.append((headers, body)) if line.startswith("PUT") else None
+    storage.write("a", random.Random(1).randbytes(size_bytes))
+    assert sum(len(body) for _, body in seen) == size_bytes
+    for headers, body in seen:
+        assert headers["Content-MD5"] == base64.b64encode(hashlib.md5(body).digest()).decode()
+
+
+def test_what_others_have_written_has_no_checksum(storage: S3Storage, server: MotoServer) -> None:
+    RawS3(server.client).set("a", b"as 0.4.2 does")
+    assert storage.read("a") == b"as 0.4.2 does"
 
 
 @pytest.mark.parametrize("code", ["MissingContentMD5", "NotImplemented"])
