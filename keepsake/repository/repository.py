@@ -52,6 +52,10 @@ FORMAT_VERSION = 1
 FETCHERS = 32
 """How many records are fetched from a store at once. More make nothing faster: the time of this process is the limit then."""
 
+DELETIONS = 3
+"""How often to delete what a machine that uploads it writes again, because it had looked before the deletion; with its next look it sees
+that it is gone. Not every store can make a write depend on what it replaces."""
+
 LOCK_PATIENCE_S = 30.0
 """How long to wait for somebody who is rewriting a record, which takes milliseconds unless the disk is in trouble."""
 
@@ -447,17 +451,20 @@ class Repository:
 
         The record goes first: a crash in between leaves data without a record, never a record without data.
         """
-        self.storage.delete([layout.record_key(record.id)])
-        if self.local_root is not None:
-            JournalDirectory(self.local_root, record.id).remove()
-        self.storage.delete(
-            [
-                layout.heartbeat_key(record.id),
-                layout.experiment_archive_key(record.id),
-                *(layout.checkpoint_archive_key(checkpoint.id) for checkpoint in record.checkpoints),
-                *self.history_keys(record.id),
-            ]
-        )
+        for _ in range(DELETIONS):
+            self.storage.delete([layout.record_key(record.id)])
+            if self.local_root is not None:
+                JournalDirectory(self.local_root, record.id).remove()
+            self.storage.delete(
+                [
+                    layout.heartbeat_key(record.id),
+                    layout.experiment_archive_key(record.id),
+                    *(layout.checkpoint_archive_key(checkpoint.id) for checkpoint in record.checkpoints),
+                    *self.history_keys(record.id),
+                ]
+            )
+            if self.record_etag(record.id) is None:
+                return
 
     def delete_checkpoint(self, experiment_id: str, checkpoint_id: str) -> None:
         """Take a checkpoint out of its experiment's record and delete its files.
@@ -475,8 +482,13 @@ class Repository:
                 )
             record.checkpoints = [checkpoint for checkpoint in record.checkpoints if checkpoint.id != checkpoint_id]
 
-        self.update(experiment_id, remove)
-        self.storage.delete([layout.checkpoint_archive_key(checkpoint_id)])
+        for _ in range(DELETIONS):
+            record = self.update(experiment_id, remove)
+            self.storage.delete([layout.checkpoint_archive_key(checkpoint_id)])
+            if self.local_root is None:
+                record = self.load_stored(experiment_id)
+            if all(checkpoint.id != checkpoint_id for checkpoint in record.checkpoints):
+                return
 
     def is_recorded_here(self, experiment_id: str) -> bool:
         """Tell whether a process of this machine records an experiment now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from keepsake.capture.files import FileEntry
 from keepsake.exceptions import CorruptedRecord, DoesNotExist, ReadError
 from keepsake.repository import layout
-from keepsake.repository.records import ExperimentRecord, utc_now
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
 from keepsake.repository.repository import Repository
-from keepsake.storage import DiskStorage, MemoryStorage
+from keepsake.storage import Body, DiskStorage, MemoryStorage
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -112,3 +113,47 @@ def test_an_archive_that_is_missing_is_a_read_error(repository: Repository, tmp_
     ):
         with pytest.raises(ReadError, match="not in the repository"):
             read()
+
+
+class _LateWriter(MemoryStorage):
+    """A store to which somebody who had looked before a deletion writes a record right after it, as often as he is asked to."""
+
+    def __init__(self, writes: int) -> None:
+        super().__init__()
+        self.writes = writes
+        self.late: bytes = b""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        wanted = list(keys)
+        super().delete(wanted)
+        for key in wanted:
+            if key.startswith(layout.RECORDS_PREFIX) and self.writes:
+                self._write_late(key)
+
+    def write(self, key: str, body: Body) -> None:
+        super().write(key, body)
+        if key.startswith(layout.RECORDS_PREFIX) and self.late and self.writes:
+            self._write_late(key)
+
+    def _write_late(self, key: str) -> None:
+        self.writes -= 1
+        super().write(key, self.late)
+
+
+def test_an_experiment_that_is_uploaded_while_it_is_deleted_is_deleted_again() -> None:
+    repository = Repository(storage := _LateWriter(writes=0))
+    record = new_experiment(outcome="finished")
+    repository.save(record)
+    storage.late, storage.writes = record.to_bytes(), 1
+    repository.delete_experiment(record)
+    assert keys(repository) == []
+
+
+def test_a_checkpoint_that_is_uploaded_while_it_is_deleted_is_deleted_again() -> None:
+    repository = Repository(storage := _LateWriter(writes=0))
+    kept, deleted = (CheckpointRecord(layout.new_id(), utc_now(), step, metrics={}) for step in (1, 2))
+    record = new_experiment(outcome="finished", checkpoints=[kept, deleted])
+    repository.save(record)
+    storage.late, storage.writes = record.to_bytes(), 1
+    repository.delete_checkpoint(record.id, deleted.id)
+    assert repository.load(record.id).checkpoints == [kept]

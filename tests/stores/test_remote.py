@@ -305,12 +305,19 @@ def test_what_will_never_work_is_said_before_the_training_begins(
             Project().experiments.create(quiet=True)
 
 
-def test_no_secret_is_written_down(remote: Project, script: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2hunter2")
+def test_no_secret_is_written_down(
+    remote: Project, request: pytest.FixtureRequest, script: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = os.environ.get("AWS_SECRET_ACCESS_KEY", "")
+    if "real" not in request.node.callspec.params["store"]:
+        # A real store knows a wrong one; the others would find their own word in many a place.
+        secret = "hunter2hunter2"
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
     run = script(TRAIN)
-    assert run.wait() == 0
+    assert run.wait() == 0, run.stderr
     repository: Any = there(remote)
     texts = [repository.storage.read(info.key) for info in repository.storage.list("metadata")]
     texts += [path.read_bytes() for path in (remote.directory / ".keepsake").rglob("*") if path.is_file()]
-    assert not any(b"hunter2" in text for text in texts)
-    assert "hunter2" not in run.stderr
+    if secret:
+        assert not any(secret.encode() in text for text in texts)
+        assert secret not in run.stderr
