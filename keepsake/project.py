@@ -189,8 +189,8 @@ class Project:
         records = [source.find(id).experiment for id in ids] if ids else source.list_experiments()
         destination.prepare()
         copied = progress(sum(map(copying.size_bytes, records))) if progress is not None else None
-        outcomes = [copying.copy_experiment(source, destination, record, on_progress=copied) for record in records]
-        return sum(outcomes), len(outcomes) - sum(outcomes)
+        count = copying.copy_experiments(source, destination, records, on_progress=copied)
+        return count, len(records) - count
 
     def syncs(self) -> list[Sync]:
         """Return what uploads each outbox of this project: all that was recorded here for a store and has not arrived there yet.

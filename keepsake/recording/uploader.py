@@ -20,10 +20,11 @@ from keepsake import messages
 from keepsake.exceptions import AccessDenied, DoesNotExist, KeepsakeError, StorageError, StorageUnavailable
 from keepsake.repository import history, layout
 from keepsake.repository.journal import JournalDirectory
+from keepsake.repository.merging import merge, owners
 from keepsake.storage.disk import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from keepsake.recording.outbox import Outbox, Uploaded, Waiting
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
@@ -102,11 +103,11 @@ class ExperimentUpload:
             waiting |= {found: size for found, size in self._waiting_archives(record).items() if found not in waiting}
         if is_over:
             self._outbox.forget(self._id)
-        return is_over or not any(owner.archive_pending for owner in _owners(record))
+        return is_over or not any(owner.archive_pending for owner in owners(record))
 
     def _waiting_archives(self, record: ExperimentRecord) -> dict[str, int]:
         """Return the archives that lie here, with their sizes, oldest first."""
-        announced = [_key_of(owner, record) for owner in _owners(record) if owner.archive is not None]
+        announced = [_key_of(owner, record) for owner in owners(record) if owner.archive is not None]
         prefixes = (layout.EXPERIMENT_ARCHIVES_PREFIX, layout.CHECKPOINT_ARCHIVES_PREFIX)
         here = {info.key: info.size_bytes for prefix in prefixes for info in self._outbox.storage.list(prefix)}
         return {key: here[key] for key in announced if key in here}
@@ -164,18 +165,13 @@ class ExperimentUpload:
             raise DoesNotExist(f"experiment {layout.short_id(self._id)} was deleted in {self._target.label} meanwhile")
         theirs = self._target.load_stored(self._id)
         deleted = set(known.checkpoints) - {checkpoint.id for checkpoint in theirs.checkpoints}
-        if _merge(record, theirs, known, deleted):
+        if merge(record, theirs, known=known.checkpoints, deleted=deleted):
 
-            def merge(own: ExperimentRecord) -> None:
-                _merge(own, theirs, known, deleted)
+            def change(own: ExperimentRecord) -> None:
+                merge(own, theirs, known=known.checkpoints, deleted=deleted)
 
-            self._outbox.repository.update(self._id, merge)
+            self._outbox.repository.update(self._id, change)
             self._outbox.storage.delete([layout.checkpoint_archive_key(id) for id in deleted])
-
-
-def _owners(record: ExperimentRecord) -> Iterator[ExperimentRecord | CheckpointRecord]:
-    yield record
-    yield from record.checkpoints
 
 
 def _key_of(owner: ExperimentRecord | CheckpointRecord, record: ExperimentRecord) -> str:
@@ -192,41 +188,6 @@ def _without(record: ExperimentRecord, waiting: dict[str, int]) -> ExperimentRec
     if layout.experiment_archive_key(record.id) in waiting:
         published.archive, published.archive_pending = None, True
     return published
-
-
-def _merge(own: ExperimentRecord, theirs: ExperimentRecord, known: Uploaded, deleted: set[str]) -> bool:
-    """Bring into a record what another one has more of it or less; tell whether that changed anything.
-
-    Args:
-        own: The record; changed.
-        theirs: As it stands in the store.
-        known: What the store was known to hold.
-        deleted: Checkpoints that have been deleted there.
-    """
-    here = {checkpoint.id for checkpoint in own.checkpoints}
-    added = [one for one in theirs.checkpoints if one.id not in here and one.id not in known.checkpoints]
-    resumed = sorted({*own.resumed, *theirs.resumed})
-    has_arrived = _take_over_archives(own, theirs)
-    if not added and not deleted & here and resumed == own.resumed:
-        return has_arrived
-    own.checkpoints = [one for one in own.checkpoints if one.id not in deleted]
-    if added:
-        own.checkpoints = sorted([*own.checkpoints, *added], key=lambda one: one.created)
-    if theirs.resumed and max(theirs.resumed) == resumed[-1] and resumed != own.resumed:
-        # It is another process now that records it, or was the last.
-        own.ended, own.outcome, own.error = theirs.ended, theirs.outcome, theirs.error
-        own.pid, own.host = theirs.pid, theirs.host
-    own.resumed = resumed
-    return True
-
-
-def _take_over_archives(own: ExperimentRecord, theirs: ExperimentRecord) -> bool:
-    """Announce what another machine has brought; tell whether there was any."""
-    pending = {owner.id: owner for owner in _owners(own) if owner.archive_pending}
-    arrived = [owner for owner in _owners(theirs) if owner.archive is not None and owner.id in pending]
-    for owner in arrived:
-        pending[owner.id].archive, pending[owner.id].archive_pending = owner.archive, False
-    return bool(arrived)
 
 
 # --- in the background ----------------------------------------------------------------------------------------------

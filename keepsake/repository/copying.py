@@ -6,53 +6,65 @@ where it was, because what has arrived is left out.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from keepsake.exceptions import ReadError, StorageError
+from keepsake import messages
+from keepsake.exceptions import ObjectNotFound, ReadError, StorageError, StorageUnavailable
 from keepsake.repository import history, layout
+from keepsake.repository.merging import merge
+from keepsake.repository.records import ExperimentRecord
 from keepsake.storage import OverlayStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from _typeshed import WriteableBuffer
 
-    from keepsake.repository.records import ArchiveInfo, ExperimentRecord
+    from keepsake.repository.records import ArchiveInfo
     from keepsake.repository.repository import Repository
-    from keepsake.storage import Storage
+    from keepsake.storage import ObjectInfo, Storage
+
+COPIERS = 8
+"""How many experiments are copied at once: most of the time goes by on the way to a store."""
+
+LARGE_BYTES = 8 << 20
+"""Of archives of more than this one is copied at a time: stores hold several parts of each in memory."""
 
 
-def copy_experiment(
-    source: Repository, target: Repository, record: ExperimentRecord, *, on_progress: Callable[[int], None] | None = None
-) -> bool:
-    """Copy an experiment with everything that belongs to it; tell whether anything was missing in the target.
+def copy_experiments(
+    source: Repository,
+    target: Repository,
+    records: Sequence[ExperimentRecord],
+    *,
+    on_progress: Callable[[int], None] | None = None,
+) -> int:
+    """Copy experiments with everything that belongs to them; return of how many anything was missing in the target.
 
-    Files that the source itself is still waiting for stay announced as such.
+    Files that the source itself is still waiting for stay announced as such. What others have added in the target stays there.
 
     Args:
         source: Where from.
         target: Where to; prepared for writing.
-        record: The experiment.
+        records: The experiments.
         on_progress: Called with how many bytes have been copied, after each archive.
 
     Raises:
-        ReadError: What is read is not what its record announces; it has not been copied.
-        StorageError: Either store failed.
+        StorageError: Either store failed, or what was read is not what its record announces. Each experiment that is in the target then
+            is whole, and the rest is copied the next time.
     """
-    has_copied = False
-    for key, announced in _archives(record):
-        has_copied |= _copy_archive(source, target, key, announced)
-        if on_progress is not None:
-            on_progress(announced.size_bytes if announced is not None else 0)
-    has_copied |= _copy_history(source, target, record.id)
-    content = record.to_bytes()
-    key = layout.record_key(record.id)
-    if target.record_etag(record.id) is None or target.storage.read(key) != content:
-        target.storage.write(key, content)
-        has_copied = True
-    return has_copied
+    copying = _Copying(source, target, on_progress)
+    with ThreadPoolExecutor(COPIERS, "keepsake-copy") as pool:
+        try:
+            return sum(pool.map(copying.copy, records))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def size_bytes(record: ExperimentRecord) -> int:
@@ -68,42 +80,99 @@ def _archives(record: ExperimentRecord) -> Iterator[tuple[str, ArchiveInfo | Non
             yield layout.checkpoint_archive_key(checkpoint.id), checkpoint.archive
 
 
-def _copy_archive(source: Repository, target: Repository, key: str, announced: ArchiveInfo | None) -> bool:
-    there = next((info for info in target.storage.list(key) if info.key == key), None)
-    here = next((info for info in source.storage.list(key) if info.key == key), None)
-    if here is None:
-        raise ReadError(
-            f"{key} is not in {source.label}", url=source.storage.url, key=key, hint=f"keepsake fsck -R {source.label}"
-        )
-    if there is not None and there.size_bytes == here.size_bytes:
-        return False
-    origin = _store_of(source.storage, key)
-    if type(origin) is type(target.storage) and hasattr(origin, "copy_from"):
-        # One store, which copies without the bytes coming here.
-        cast("Any", target.storage).copy_from(origin, key, key)
+class _Copying:
+    """Copies experiments, each by one thread.
+
+    Args:
+        source: Where from.
+        target: Where to.
+        on_progress: Called with how many bytes have been copied, by one thread at a time.
+    """
+
+    def __init__(self, source: Repository, target: Repository, on_progress: Callable[[int], None] | None) -> None:
+        self._source = source
+        self._target = target
+        self._on_progress = on_progress
+        self._progress_turn = threading.Lock()
+        self._large_turn = threading.Lock()
+
+    def copy(self, record: ExperimentRecord) -> bool:
+        """Copy an experiment; tell whether anything was missing."""
+        has_copied = False
+        for key, announced in _archives(record):
+            with self._large_turn if announced is None or announced.size_bytes > LARGE_BYTES else nullcontext():
+                has_copied |= self._copy_archive(key, announced)
+            if self._on_progress is not None:
+                with self._progress_turn:
+                    self._on_progress(announced.size_bytes if announced is not None else 0)
+        has_copied |= self._copy_history(record.id)
+        return self._copy_record(record) or has_copied
+
+    def _copy_archive(self, key: str, announced: ArchiveInfo | None) -> bool:
+        source, target = self._source, self._target
+        there = _find(target.storage, key)
+        here = _find(source.storage, key)
+        if here is None:
+            raise ReadError(
+                f"{key} is not in {source.label}", url=source.storage.url, key=key, hint=f"keepsake fsck -R {source.label}"
+            )
+        if announced is not None and here.size_bytes != announced.size_bytes:
+            raise _damaged(source, key, f"has {here.size_bytes:,} bytes, not {announced.size_bytes:,}")
+        if there is not None and there.size_bytes == here.size_bytes:
+            return False
+        if not self._copied_by_the_store(key):
+            with source.storage.open(key) as stream:
+                verified = _Verified(stream, announced, key, source)
+                target.storage.write(key, cast("BinaryIO", io.BufferedReader(verified)))
         return True
-    with source.storage.open(key) as stream:
-        verified = _Verified(stream, announced, key, source)
-        target.storage.write(key, cast("BinaryIO", io.BufferedReader(verified)))
-    return True
+
+    def _copied_by_the_store(self, key: str) -> bool:
+        """Let one store that holds both copy without the bytes coming here; tell whether it could."""
+        origin = _store_of(self._source.storage, key)
+        if type(origin) is not type(self._target.storage) or not hasattr(origin, "copy_from"):
+            return False
+        try:
+            cast("Any", self._target.storage).copy_from(origin, key, key)
+        except (StorageUnavailable, ObjectNotFound):
+            raise
+        except StorageError as err:
+            # Servers that stand in for Amazon's or Google's may not know how, nor may accounts read each other's buckets.
+            messages.debug_exception(err)
+            return False
+        return True
+
+    def _copy_history(self, experiment_id: str) -> bool:
+        """Copy the segments of a history that are missing in the target, or longer here: they only ever grow."""
+        prefix = layout.metrics_prefix(experiment_id)
+        there = {info.key: info.size_bytes for info in self._target.storage.list(prefix)}
+        longer = [info.key for info in self._source.storage.list(prefix) if info.size_bytes > there.get(info.key, -1)]
+        for key in longer:
+            self._target.storage.write(key, history.whole_lines(self._source.storage.read(key)))
+        return bool(longer)
+
+    def _copy_record(self, record: ExperimentRecord) -> bool:
+        target, key = self._target, layout.record_key(record.id)
+        if target.record_etag(record.id) is not None:
+            present = target.storage.read(key)
+            united = copy.copy(record)
+            united.checkpoints = [copy.copy(one) for one in record.checkpoints]
+            merge(united, ExperimentRecord.from_bytes(present, key=key))
+            record = united
+            if present == record.to_bytes():
+                return False
+        target.storage.write(key, record.to_bytes())
+        return True
 
 
-def _copy_history(source: Repository, target: Repository, experiment_id: str) -> bool:
-    """Copy the segments of a history that are missing in the target, or longer here: they only ever grow."""
-    prefix = layout.metrics_prefix(experiment_id)
-    there = {info.key: info.size_bytes for info in target.storage.list(prefix)}
-    longer = [info.key for info in source.storage.list(prefix) if info.size_bytes > there.get(info.key, -1)]
-    for key in longer:
-        target.storage.write(key, history.whole_lines(source.storage.read(key)))
-    return bool(longer)
+def _find(storage: Storage, key: str) -> ObjectInfo | None:
+    return next((info for info in storage.list(key) if info.key == key), None)
 
 
 def _store_of(storage: Storage, key: str) -> Storage:
     """Return the one of two stores in front of each other in which an object lies."""
     if not isinstance(storage, OverlayStorage):
         return storage
-    is_in_front = any(info.key == key for info in storage.front.list(key))
-    return storage.front if is_in_front else storage.back
+    return storage.back if _find(storage.front, key) is None else storage.front
 
 
 class _Verified(io.RawIOBase):
@@ -128,10 +197,14 @@ class _Verified(io.RawIOBase):
         view[: len(data)] = data
         self._digest.update(data)
         if not data and self._announced is not None and self._digest.hexdigest() != self._announced.sha256:
-            raise StorageError(
-                f"{self._key} in {self._source.label} does not match its sha256, and is not copied",
-                url=self._source.storage.url,
-                key=self._key,
-                hint=f"keepsake fsck -R {self._source.label}",
-            )
+            raise _damaged(self._source, self._key, "does not match its sha256")
         return len(data)
+
+
+def _damaged(source: Repository, key: str, what: str) -> ReadError:
+    return ReadError(
+        f"{key} in {source.label} {what}, and is not copied",
+        url=source.storage.url,
+        key=key,
+        hint=f"keepsake fsck -R {source.label}",
+    )

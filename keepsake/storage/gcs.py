@@ -183,7 +183,7 @@ class GCSStorage:
     def exists(self) -> bool:
         """Tell whether the bucket exists.
 
-        By listing, which every reader of a repository may do; to ask for the bucket itself is a right of its own.
+        By listing below the prefix, which every reader of a repository may do; to ask for the bucket itself is a right of its own.
 
         Raises:
             StorageError: The store does not say.
@@ -192,7 +192,7 @@ class GCSStorage:
             from google.api_core.exceptions import NotFound
 
             try:
-                self._call("GET", f"/storage/v1/b/{self.bucket}/o", params={"maxResults": 1, "fields": "kind"})
+                self._call("GET", f"/storage/v1/b/{self.bucket}/o", params={"prefix": self._root, "maxResults": 1, "fields": "kind"})
             except NotFound:
                 return False
         return True
@@ -259,8 +259,13 @@ class GCSStorage:
 
     # --- names --------------------------------------------------------------------------------------------------------
 
+    @property
+    def _root(self) -> str:
+        """What the names of all objects begin with."""
+        return f"{self.prefix}/" if self.prefix else ""
+
     def _name(self, key: str) -> str:
-        name = f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
+        name = self._root + check_key(key)
         if len(name.encode()) > MAX_KEY_BYTES:
             raise ValueError(f"bad storage key {key[:40]!r}…: with the prefix longer than {MAX_KEY_BYTES} bytes")
         return name
@@ -297,7 +302,7 @@ class GCSStorage:
     # --- listing ------------------------------------------------------------------------------------------------------
 
     def _listed(self, prefix: str) -> Iterator[ObjectInfo]:
-        root = f"{self.prefix}/" if self.prefix else ""
+        root = self._root
         params = {"prefix": root + prefix, "maxResults": 1000, "fields": "items(name,size,generation,updated),nextPageToken"}
         if prefix:
             # "0" follows "/": most of what only begins like the prefix need not be sent.

@@ -198,7 +198,7 @@ class S3Storage:
     def exists(self) -> bool:
         """Tell whether the bucket exists.
 
-        By listing, which every reader of a repository may do.
+        By listing below the prefix, which every reader of a repository may do.
 
         Raises:
             StorageError: The store does not say.
@@ -207,7 +207,7 @@ class S3Storage:
             from botocore.exceptions import ClientError
 
             try:
-                self._call("list_objects_v2", MaxKeys=1)
+                self._call("list_objects_v2", MaxKeys=1, Prefix=self._root)
             except ClientError as err:
                 if _code(err) == "NoSuchBucket":
                     return False
@@ -270,8 +270,13 @@ class S3Storage:
 
     # --- names --------------------------------------------------------------------------------------------------------
 
+    @property
+    def _root(self) -> str:
+        """What the names of all objects begin with."""
+        return f"{self.prefix}/" if self.prefix else ""
+
     def _name(self, key: str) -> str:
-        name = f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
+        name = self._root + check_key(key)
         if len(name.encode()) > MAX_KEY_BYTES:
             raise ValueError(f"bad storage key {key[:40]!r}…: with the prefix longer than {MAX_KEY_BYTES} bytes")
         return name
@@ -284,7 +289,7 @@ class S3Storage:
     # --- listing ------------------------------------------------------------------------------------------------------
 
     def _listed(self, prefix: str) -> Iterator[ObjectInfo]:
-        root = f"{self.prefix}/" if self.prefix else ""
+        root = self._root
         arguments = {"Prefix": root + prefix}
         # Names come in order, and "0" follows "/": what only begins like the prefix, and comes later, need not be fetched.
         end = f"{root}{prefix}0" if prefix else None
@@ -368,10 +373,20 @@ class S3Storage:
             raise
         except Exception as err:
             error = s3_error(err, kind, verb, key, self.url)
+            if verb == "read" and key and _is_forbidden(err) and self._is_absent(key):
+                error = ObjectNotFound(f"no object {key} in {self.url}", url=self.url, key=key)
             if isinstance(error, AccessDenied) and error.hint == _LOG_IN:
                 # Credentials are read anew by the next call, so that a training that has outlived them goes on after a new login.
                 _forget_clients()
             raise error from err
+
+
+    def _is_absent(self, key: str) -> bool:
+        """Tell whether an object is surely not there: whoever may list only below a prefix is told of that as of a refusal."""
+        name = self._name(key)
+        with suppress(Exception):
+            return all(item["Key"] != name for item in self._call("list_objects_v2", Prefix=name, MaxKeys=1).get("Contents", ()))
+        return False
 
 
 class _BodyFailed(Exception):
@@ -444,6 +459,13 @@ def _code(err: Any) -> str:
 
 def _status(err: Any) -> int:
     return int(err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _is_forbidden(err: Exception) -> bool:
+    """Tell whether credentials that are known do not allow something; a HEAD is answered without a code."""
+    from botocore.exceptions import ClientError
+
+    return isinstance(err, ClientError) and _code(err) in ("AccessDenied", "403")
 
 
 def _said(err: Exception) -> str:

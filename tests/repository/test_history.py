@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from keepsake.exceptions import WriteError
 from keepsake.repository import history, layout, verify
-from keepsake.repository.copying import copy_experiment
+from keepsake.repository.copying import copy_experiments
 from keepsake.repository.history import HistoryWriter, Point
 from keepsake.repository.records import ExperimentRecord
 from keepsake.repository.repository import Repository
@@ -168,13 +168,13 @@ def test_an_experiment_is_copied_with_its_history_as_far_as_its_lines_are_whole(
     [key] = repository.history_keys(ID)
     with (tmp_path / key).open("ab") as file:
         file.write(b'{"step":2,"ti')
-    assert copy_experiment(repository, target, record)
+    assert copy_experiments(repository, target, [record]) == 1
     assert [one.step for one in target.history(ID)] == [0, 1]
     with (tmp_path / key).open("ab") as file:
         file.write(Point(2, NOW, {}).to_line()[len(b'{"step":2,"ti') :])
-    assert copy_experiment(repository, target, record)
+    assert copy_experiments(repository, target, [record]) == 1
     assert [one.step for one in target.history(ID)] == [0, 1, 2]
-    assert not copy_experiment(repository, target, record)
+    assert copy_experiments(repository, target, [record]) == 0
 
 
 def test_fsck_finds_lines_that_cannot_be_read(tmp_path: Path) -> None:

@@ -347,6 +347,27 @@ def test_each_refusal_is_an_error_of_its_own(
     assert caught.value.url == "s3://acme-hotdog"
 
 
+def test_a_missing_object_is_told_where_its_absence_is_refused(storage: S3Storage, between: Proxy) -> None:
+    """So answer Amazon and Ceph those who may list below a prefix only."""
+    storage.write("there", b"x")
+    refused = Fault("status", match=f"/{BUCKET}/th", times=1000, status=403, body=b"<Error><Code>AccessDenied</Code></Error>")
+    between.plan(refused)
+    uses: list[Callable[[str], object]] = [storage.read, storage.open, lambda key: storage.copy_from(storage, key, "copy")]
+    for use in uses:
+        with pytest.raises(ObjectNotFound):
+            use("the")
+        with pytest.raises(AccessDenied):
+            use("there")
+
+
+def test_the_bucket_is_asked_for_below_the_prefix_only(between: Proxy) -> None:
+    seen: list[str] = []
+    between.watch = lambda line, _headers, _body: seen.append(line)
+    assert S3Storage(f"{BUCKET}/runs").exists()
+    assert not S3Storage("nowhere-at-all/runs").exists()
+    assert all("prefix=runs%2F" in line for line in seen)
+
+
 def _every_sdk_error() -> list[Exception]:
     """Return one of each error that the library raises."""
     found: list[Exception] = []
