@@ -105,8 +105,10 @@ _BATCH_UNKNOWN = (
     "MalformedXML",
     "InvalidDigest",
     "MissingContentLength",
+    "AccessDenied",
 )
-"""What stores say that do not understand how the client library deletes several objects by one request."""
+"""What stores say that do not understand how the client library deletes several objects by one request, or, as Ceph, want the right to
+delete any object of the bucket for it."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{1,221}[A-Za-z0-9]")
 _LOG_IN = "aws configure   or   aws sso login"
@@ -473,7 +475,7 @@ def _said(err: Exception) -> str:
     from botocore.exceptions import ClientError
 
     if isinstance(err, ClientError):
-        message = str(err.response.get("Error", {}).get("Message", ""))
+        message = err.response.get("Error", {}).get("Message") or ""
         return f"{_code(err)} {message}".strip().partition("\n")[0][:300]
     # Of the address of a request the server is what people need; the rest is the key, which is said already.
     text = re.sub(r'"(https?://[^/"]+)[^"]*"', r"\1", str(err)).removesuffix(".")
