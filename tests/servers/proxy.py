@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 PIECE_BYTES = 1 << 16
 
+INTERNAL_ERROR = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>Please try again.</Message></Error>"
 SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
@@ -57,7 +58,7 @@ class Proxy:
     Attributes:
         requests: How many requests went through, by ``METHOD path``.
         received_bytes: How many bytes of bodies clients have got, by path.
-        is_down: Break every connection, as if nobody were there.
+        is_down: Refuse every connection and break those that are there, as a server does that was killed, until it is set to False.
         watch: Called with each request's line, headers and body, if there is something to call.
         most_at_once: The most requests that were under way at one moment.
     """
@@ -69,7 +70,6 @@ class Proxy:
         self.share = share
         self.latency_s = latency_s
         self.bytes_per_s = bytes_per_s
-        self.is_down = False
         self.watch: Callable[[str, Mapping[str, str], bytes], object] | None = None
         self.most_at_once = 0
         self._under_way = 0
@@ -79,8 +79,44 @@ class Proxy:
         self._chance = random.Random(seed)
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
-        self._server = _Server(self)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        # Nobody else gets the port while the server is down: this socket has it all the time, and never listens.
+        self._place = socket.socket()
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._place.bind(("127.0.0.1", 0))
+        self._port = self._place.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_down(self) -> bool:
+        return self._server is None
+
+    @is_down.setter
+    def is_down(self, is_down: bool) -> None:
+        if is_down:
+            self.stop()
+        elif self._server is None:
+            self.start()
+
+    def start(self) -> None:
+        """Listen."""
+        self._server = _Server(self, self._port)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more; requests that are under way get no answer."""
+        server, thread, self._server, self._thread = self._server, self._thread, None, None
+        if server is not None and thread is not None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def close(self) -> None:
+        """Stop for good."""
+        self.stop()
+        self._place.close()
 
     def plan(self, *faults: Fault) -> None:
         """Let faults happen, each to the next requests that it matches."""
@@ -119,7 +155,8 @@ class Proxy:
                     fault.times -= 1
                     return fault
             if self._chance.random() < self.share:
-                return Fault(self._chance.choice(["status", "reset", "lost", "cut"]))
+                kind = self._chance.choice(["status", "internal", "reset", "lost", "cut"])
+                return Fault("status", status=500, body=INTERNAL_ERROR) if kind == "internal" else Fault(kind)
         return None
 
 
@@ -127,23 +164,21 @@ class Proxy:
 def proxy(upstream: str, **options: Any) -> Iterator[Proxy]:
     """Run a proxy in front of a server."""
     running = Proxy(upstream, **options)
-    thread = threading.Thread(target=running._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
+    running.start()
     try:
         yield running
     finally:
-        running._server.shutdown()
-        running._server.server_close()
-        thread.join()
+        running.close()
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
+    allow_reuse_port = True
 
-    def __init__(self, state: Proxy) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, state: Proxy, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.state = state
 
     def handle_error(self, request: Any, client_address: Any) -> None:
