@@ -81,7 +81,10 @@ def train(place: Path, name: str, url: str, between: Proxy | None, arguments: ar
     if between is not None:
         between.share = 0.0
     found = verify.check(project.store_at_hand())
-    print(f"{name}: {found.checkpoints} checkpoints there, {len(found.findings)} findings, {in_words(took)} to upload the rest", flush=True)
+    print(
+        f"{name}: {found.checkpoints} checkpoints there, {len(found.findings)} findings, {in_words(took)} to upload the rest",
+        flush=True,
+    )
     experiment.delete()
     return blocked
 

@@ -94,14 +94,10 @@ def progress(label: str, *, wanted: bool = True) -> Iterator[Callable[[int], Cal
     with ExitStack() as bars:
 
         def begin(total_bytes: int) -> Callable[[int], None]:
-            bar = click.progressbar(length=total_bytes, label=label, file=sys.stderr, update_min_steps=UPDATE_BYTES)
+            bar = click.progressbar(length=total_bytes, label=label, file=sys.stderr)
             return bars.enter_context(bar).update
 
         yield begin
-
-
-UPDATE_BYTES = 8 << 20
-"""How much is done between two updates of a progress bar."""
 
 
 def repeat(show: Callable[[], None], interval_s: float) -> None:

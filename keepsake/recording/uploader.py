@@ -14,7 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from keepsake import messages
 from keepsake.exceptions import AccessDenied, DoesNotExist, KeepsakeError, StorageError, StorageUnavailable
@@ -25,6 +25,7 @@ from keepsake.storage.disk import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from keepsake.recording.outbox import Outbox, Uploaded, Waiting
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
@@ -56,7 +57,7 @@ class ExperimentUpload:
         outbox: Where from.
         target: Where to.
         experiment_id: The experiment.
-        on_progress: Called with how many bytes have arrived, after each archive.
+        on_progress: Called with how many more bytes of files have been sent; negative where they have to be sent again.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class ExperimentUpload:
         self._outbox = outbox
         self._target = target
         self._id = experiment_id
-        self._on_progress = on_progress
+        self._on_progress = on_progress or (lambda _: None)
         self._place = JournalDirectory(outbox.directory, experiment_id)
 
     def run(self) -> bool:
@@ -115,10 +116,11 @@ class ExperimentUpload:
     def _upload(self, key: str, size_bytes: int) -> None:
         # Whole objects only ever appear in a store. One of the same name is the same: its name was drawn for it alone.
         there = next((info for info in self._target.storage.list(key) if info.key == key), None)
-        if there is None or there.size_bytes != size_bytes:
-            self._target.storage.write(key, self._outbox.directory / key)
-        if self._on_progress is not None:
+        if there is not None and there.size_bytes == size_bytes:
             self._on_progress(size_bytes)
+            return
+        with _Watched(self._outbox.directory / key, self._on_progress) as file:
+            self._target.storage.write(key, cast("BinaryIO", file))
 
     def _upload_history(self) -> None:
         """Write there what has been logged since the last time: segments that have grown, as far as their lines are whole."""
@@ -174,6 +176,36 @@ class ExperimentUpload:
             self._outbox.storage.delete([layout.checkpoint_archive_key(id) for id in deleted])
 
 
+class _Watched:
+    """A file that says how much of it is read, and takes that back where it was in vain.
+
+    Args:
+        path: The file.
+        on_progress: Called with how many more bytes have been read.
+    """
+
+    def __init__(self, path: Path, on_progress: Callable[[int], None]) -> None:
+        self._file = path.open("rb")
+        self._on_progress = on_progress
+        self._read_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._file.close()
+        if kind is not None:
+            self._on_progress(-self._read_bytes)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read on."""
+        data = self._file.read(size)
+        if data:
+            self._read_bytes += len(data)
+            self._on_progress(len(data))
+        return data
+
+
 def _key_of(owner: ExperimentRecord | CheckpointRecord, record: ExperimentRecord) -> str:
     return layout.experiment_archive_key(owner.id) if owner is record else layout.checkpoint_archive_key(owner.id)
 
@@ -207,7 +239,7 @@ class Uploader:
         label: How the user wrote the address of the target.
         is_done: Whether the store had all of it after the last attempt.
         beats: Whether the experiment has a sign of life, the first of which is to be there before its record.
-        on_progress: Called with how many bytes have arrived, after each archive.
+        on_progress: Called with how many more bytes of files have been sent; negative where they have to be sent again.
     """
 
     def __init__(self, outbox: Outbox, target: Repository, experiment_id: str) -> None:
@@ -380,7 +412,7 @@ class Sync:
         """Move all of it, and return the experiments that are still being recorded, of which more will come.
 
         Args:
-            on_progress: Called with how many bytes have arrived, after each archive.
+            on_progress: Called with how many more bytes of files have been sent.
 
         Raises:
             StorageError: The store cannot take it now; what has arrived has left the outbox.

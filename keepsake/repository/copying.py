@@ -20,6 +20,7 @@ from keepsake.repository import history, layout
 from keepsake.repository.merging import merge
 from keepsake.repository.records import ExperimentRecord
 from keepsake.storage import OverlayStorage
+from keepsake.storage.base import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +53,7 @@ def copy_experiments(
         source: Where from.
         target: Where to; prepared for writing.
         records: The experiments.
-        on_progress: Called with how many bytes have been copied, after each archive.
+        on_progress: Called with how many more bytes of files have been copied.
 
     Raises:
         StorageError: Either store failed, or what was read is not what its record announces. Each experiment that is in the target then
@@ -86,7 +87,7 @@ class _Copying:
     Args:
         source: Where from.
         target: Where to.
-        on_progress: Called with how many bytes have been copied, by one thread at a time.
+        on_progress: Called with how many more bytes of files have been copied, by one thread at a time.
     """
 
     def __init__(self, source: Repository, target: Repository, on_progress: Callable[[int], None] | None) -> None:
@@ -102,9 +103,6 @@ class _Copying:
         for key, announced in _archives(record):
             with self._large_turn if announced is None or announced.size_bytes > LARGE_BYTES else nullcontext():
                 has_copied |= self._copy_archive(key, announced)
-            if self._on_progress is not None:
-                with self._progress_turn:
-                    self._on_progress(announced.size_bytes if announced is not None else 0)
         has_copied |= self._copy_history(record.id)
         return self._copy_record(record) or has_copied
 
@@ -119,12 +117,20 @@ class _Copying:
         if announced is not None and here.size_bytes != announced.size_bytes:
             raise _damaged(source, key, f"has {here.size_bytes:,} bytes, not {announced.size_bytes:,}")
         if there is not None and there.size_bytes == here.size_bytes:
+            self._advance(here.size_bytes)
             return False
-        if not self._copied_by_the_store(key):
-            with source.storage.open(key) as stream:
-                verified = _Verified(stream, announced, key, source)
-                target.storage.write(key, cast("BinaryIO", io.BufferedReader(verified)))
+        if self._copied_by_the_store(key):
+            self._advance(here.size_bytes)
+            return True
+        with source.storage.open(key) as stream:
+            verified = _Verified(stream, announced, key, source, self._advance)
+            target.storage.write(key, cast("BinaryIO", io.BufferedReader(verified, PIECE_BYTES)))
         return True
+
+    def _advance(self, size_bytes: int) -> None:
+        if self._on_progress is not None:
+            with self._progress_turn:
+                self._on_progress(size_bytes)
 
     def _copied_by_the_store(self, key: str) -> bool:
         """Let one store that holds both copy without the bytes coming here; tell whether it could."""
@@ -176,10 +182,21 @@ def _store_of(storage: Storage, key: str) -> Storage:
 
 
 class _Verified(io.RawIOBase):
-    """Reads through to a stream, and fails at its end where the digest is not the one announced: then nothing is written."""
+    """Reads through to a stream, and fails at its end where the digest is not the one announced: then nothing is written.
 
-    def __init__(self, stream: BinaryIO, announced: ArchiveInfo | None, key: str, source: Repository) -> None:
+    Args:
+        stream: An archive in the source.
+        announced: What its record says of it.
+        key: Its key.
+        source: The source.
+        on_progress: Called with how many more bytes have been read.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, announced: ArchiveInfo | None, key: str, source: Repository, on_progress: Callable[[int], None]
+    ) -> None:
         super().__init__()
+        self._on_progress = on_progress
         self._stream = stream
         self._announced = announced
         self._key = key
@@ -196,6 +213,7 @@ class _Verified(io.RawIOBase):
         data = self._stream.read(len(view))
         view[: len(data)] = data
         self._digest.update(data)
+        self._on_progress(len(data))
         if not data and self._announced is not None and self._digest.hexdigest() != self._announced.sha256:
             raise _damaged(self._source, self._key, "does not match its sha256")
         return len(data)

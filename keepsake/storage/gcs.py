@@ -192,7 +192,9 @@ class GCSStorage:
             from google.api_core.exceptions import NotFound
 
             try:
-                self._call("GET", f"/storage/v1/b/{self.bucket}/o", params={"prefix": self._root, "maxResults": 1, "fields": "kind"})
+                self._call(
+                    "GET", f"/storage/v1/b/{self.bucket}/o", params={"prefix": self._root, "maxResults": 1, "fields": "kind"}
+                )
             except NotFound:
                 return False
         return True

@@ -382,7 +382,6 @@ class S3Storage:
                 _forget_clients()
             raise error from err
 
-
     def _is_absent(self, key: str) -> bool:
         """Tell whether an object is surely not there: whoever may list only below a prefix is told of that as of a refusal."""
         name = self._name(key)

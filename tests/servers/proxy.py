@@ -29,9 +29,11 @@ class Fault:
     Args:
         kind: ``status``: answer `status` and pass nothing on. ``reset``: break the connection and pass nothing on. ``lost``: pass
             the request on and break the connection instead of answering. ``cut``: break it in the middle of the answer's body.
-            ``alter``: change a byte of the answer's body. ``alter request``: change a byte of the request's body.
+            ``alter``: change a byte of the answer's body. ``alter request``: change a byte of the request's body. ``hang``: pass
+            nothing on and say nothing, until `Proxy.hang_up`.
         match: Found in ``METHOD path?query`` of the requests concerned.
         times: How many of them.
+        skip: How many of them go well before.
         status: The answer, for ``status``.
         body: Its body.
         then: Called when the server has answered, before the client learns it.
@@ -40,6 +42,7 @@ class Fault:
     kind: str
     match: str = ""
     times: int = 1
+    skip: int = 0
     status: int = 503
     body: bytes = SLOW_DOWN
     then: Callable[[], object] | None = None
@@ -61,6 +64,7 @@ class Proxy:
         is_down: Refuse every connection and break those that are there, as a server does that was killed, until it is set to False.
         watch: Called with each request's line, headers and body, if there is something to call.
         most_at_once: The most requests that were under way at one moment.
+        hanging: Set when a request hangs.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class Proxy:
         self.watch: Callable[[str, Mapping[str, str], bytes], object] | None = None
         self.most_at_once = 0
         self._under_way = 0
+        self.hanging = threading.Event()
+        self._hung_up = threading.Event()
         self.requests: Counter[str] = Counter()
         self.received_bytes: Counter[str] = Counter()
         self.sent_bytes: Counter[str] = Counter()
@@ -115,6 +121,7 @@ class Proxy:
 
     def close(self) -> None:
         """Stop for good."""
+        self.hang_up()
         self.stop()
         self._place.close()
 
@@ -122,6 +129,10 @@ class Proxy:
         """Let faults happen, each to the next requests that it matches."""
         with self._lock:
             self._faults += faults
+
+    def hang_up(self) -> None:
+        """Break off the requests that hang."""
+        self._hung_up.set()
 
     def plan_nothing(self) -> None:
         """Let all go well from here on."""
@@ -151,7 +162,9 @@ class Proxy:
         """Return what goes wrong with a request, if something does."""
         with self._lock:
             for fault in self._faults:
-                if fault.match in line and fault.times:
+                if fault.match in line and fault.skip:
+                    fault.skip -= 1
+                elif fault.match in line and fault.times:
                     fault.times -= 1
                     return fault
             if self._chance.random() < self.share:
@@ -228,6 +241,10 @@ class _Handler(BaseHTTPRequestHandler):
             state.sent_bytes[path] += len(body)
         if fault is not None and fault.kind == "status":
             self._answer(fault.status, [("Content-Type", "application/xml")], fault.body)
+        elif fault is not None and fault.kind == "hang":
+            state.hanging.set()
+            state._hung_up.wait()
+            self._break()
         elif fault is not None and fault.kind == "reset":
             self._break()
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from keepsake import Project
 from keepsake.repository import layout, verify
 from keepsake.repository.records import ExperimentRecord, utc_now
 from keepsake.repository.repository import Repository
+from tests.cli.conftest import Terminal
 from tests.servers.proxy import Fault, Proxy
 
 # What google.api_core says on its first import about a package that nobody needs.
@@ -188,10 +190,36 @@ def test_a_checkout_of_many_megabytes_is_what_was_saved(remote: Project, store: 
     with remote.experiments.create(quiet=True) as experiment:
         Path("weights").write_bytes(content)
         experiment.checkpoint("weights")
+    store.latency_s = 0.05
+    store.forget()
     done = keepsake("checkout", experiment.id, "-o", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "weights").read_bytes() == content
+    # One after the other they would never be two at a time.
+    assert store.most_at_once > 1
+    store.latency_s = 0.0
     store.plan(Fault("alter", match=experiment.checkpoints[0].id, times=10_000))
     damaged = keepsake("checkout", experiment.id, "-o", str(tmp_path / "damaged"))
     assert damaged.returncode != 0
     assert not (tmp_path / "damaged").exists()
+
+
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_people_see_how_far_it_is(remote: Project, store: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEEPSAKE_MODE", "offline")
+    with remote.experiments.create(quiet=True) as experiment:
+        Path("weights").write_bytes(random.Random(0).randbytes(30_000_000))
+        experiment.checkpoint("weights")
+    monkeypatch.delenv("KEEPSAKE_MODE")
+    for arguments, label in (
+        (["sync"], "uploading"),
+        (["checkout", experiment.id, "-o", str(tmp_path / "out")], "fetching"),
+        (["pull", remote.repository_url, "-R", f"file://{tmp_path}/local"], "copying"),
+    ):
+        command = Terminal(tuple(arguments), 80, {})
+        shown = command.end()
+        assert shown.code == 0, shown.out
+        steps = {int(share) for share in re.findall(rf"{label} .*?(\d+)%", shown.out)}
+        assert 100 in steps
+        # Not only when a whole archive is done.
+        assert any(0 < share < 100 for share in steps), shown.out

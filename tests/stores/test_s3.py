@@ -166,6 +166,46 @@ def test_an_object_of_any_size_has_few_enough_parts(size_bytes: int, *, is_known
     assert count <= MAX_PARTS
 
 
+class _Counting:
+    """A client that keeps the parts of an upload, and refuses what Amazon would."""
+
+    def __init__(self, shortest: int) -> None:
+        self.shortest = shortest
+        self.bodies: dict[int, bytes] = {}
+
+    def create_multipart_upload(self, **_: object) -> dict[str, object]:
+        return {"UploadId": "1"}
+
+    def upload_part(self, *, PartNumber: int, Body: bytes, **_: object) -> dict[str, object]:
+        assert 1 <= PartNumber <= 10_000
+        self.bodies[PartNumber] = Body
+        return {"ETag": str(PartNumber)}
+
+    def complete_multipart_upload(self, *, MultipartUpload: dict[str, Any], **_: object) -> dict[str, object]:
+        numbers = [part["PartNumber"] for part in MultipartUpload["Parts"]]
+        assert numbers == sorted(self.bodies)
+        assert all(len(self.bodies[number]) >= self.shortest for number in numbers[:-1])
+        return {}
+
+
+@pytest.mark.parametrize("kind", ["stream", "path"])
+@pytest.mark.parametrize("terabytes", [0.05, 1, 5])
+def test_five_terabytes_are_no_more_than_ten_thousand_parts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, terabytes: float, kind: str
+) -> None:
+    """All of it a million times smaller: the shortest part, and the object."""
+    monkeypatch.setattr(s3, "PART_BYTES", PART_BYTES >> 20)
+    monkeypatch.setattr(s3, "IN_FLIGHT_BYTES", s3.IN_FLIGHT_BYTES >> 20)
+    client = _Counting(5)
+    monkeypatch.setattr(s3, "_client", lambda: client)
+    content = random.Random(1).randbytes(int(terabytes * (1 << 20)))
+    path = tmp_path / "body"
+    path.write_bytes(content)
+    S3Storage(BUCKET).write("large", path if kind == "path" else io.BytesIO(content))
+    assert len(client.bodies) > 1
+    assert b"".join(client.bodies[number] for number in sorted(client.bodies)) == content
+
+
 class _Failing(io.RawIOBase):
     def __init__(self, size_bytes: int) -> None:
         super().__init__()
