@@ -1,6 +1,6 @@
-"""What reading from and writing to a bucket costs: time over a slow line, bytes on it, and memory here. The server is moto's, on loopback.
+"""What reading from and writing to a bucket costs: time over a slow line, requests and bytes on it, and memory here.
 
-Run it with ``tox run -e bench -- buckets``. The memory is measured on Linux only.
+The server is moto's, on loopback. Run it with ``tox run -e bench -- buckets``. The memory is measured on Linux only.
 """
 
 from __future__ import annotations
@@ -73,6 +73,19 @@ def compare_listings(place: Path, between: Proxy, arguments: object) -> None:
     figures = interleave(contenders, arguments.rounds, warm_up_rounds=0)  # type: ignore[attr-defined]
     report(f"{count:,} experiments, {latency_s * 1000:g} ms away", figures["took"], ONE_BY_ONE)
     between.latency_s = 0.0
+    count_a_change(place, between, repository)
+
+
+def count_a_change(place: Path, between: Proxy, repository: Repository) -> None:
+    """Change one of many experiments, list them, and count what was sent for it."""
+    changed = repository.list_experiments()[-1]
+    changed.params["changed"] = True
+    repository.save(changed)
+    between.forget()
+    list_all(place)
+    listed = sum(count for line, count in between.requests.items() if line.rstrip("/").endswith("/benchmark"))
+    requests, received = sum(between.requests.values()), sum(between.received_bytes.values())
+    print(f"\nlisted after one change: {listed} requests for the listing and {requests - listed} more, {received / MB:.3f} MB received")
 
 
 def fetch_one_by_one(repository: Repository) -> None:
