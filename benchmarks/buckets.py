@@ -85,7 +85,9 @@ def count_a_change(place: Path, between: Proxy, repository: Repository) -> None:
     list_all(place)
     listed = sum(count for line, count in between.requests.items() if line.rstrip("/").endswith("/benchmark"))
     requests, received = sum(between.requests.values()), sum(between.received_bytes.values())
-    print(f"\nlisted after one change: {listed} requests for the listing and {requests - listed} more, {received / MB:.3f} MB received")
+    print(
+        f"\nlisted after one change: {listed} requests for the listing and {requests - listed} more, {received / MB:.3f} MB received"
+    )
 
 
 def fetch_one_by_one(repository: Repository) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,28 +23,36 @@ DEFAULT_REPOSITORY = "file://.keepsake"
     epilog=examples(
         "keepsake init",
         "keepsake init --yes                          # no questions",
-        "keepsake init --repository file:///mnt/lab/runs",
-        "keepsake init --repository s3://acme-hotdog/runs",
+        "keepsake init file:///mnt/lab/runs",
+        "keepsake init s3://acme-hotdog/runs",
     )
 )
+@click.argument("url", metavar="[URL]", required=False)
 @options(
-    click.option("-R", "--repository", metavar="URL", help=f"Where experiments are to live; default: {DEFAULT_REPOSITORY}."),
+    click.option("-R", "--repository", metavar="URL", help=f"The same as URL; default: {DEFAULT_REPOSITORY}."),
     click.option("-f", "--force", is_flag=True, help="Replace a keepsake.yaml that is there."),
     yes_option,
     global_options,
 )
 @click.pass_context
-def init(ctx: click.Context, repository: str | None, force: bool, yes: bool) -> None:
-    """Say where the experiments of this directory live: write keepsake.yaml.
+def init(ctx: click.Context, url: str | None, repository: str | None, force: bool, yes: bool) -> None:
+    """Say where the experiments of this directory live: write keepsake.yaml with this URL.
 
-    Asks where, and whether to keep that out of Git, if a person sits at the terminal.
+    Asks where, and whether to keep that out of Git, if a person sits at the terminal. Offers to make a bucket that does not exist.
     """
     from keepsake.cli import terminal
     from keepsake.config import CONFIG_FILE_NAMES, shown_path
     from keepsake.project import Project
 
+    if url is not None and repository is not None:
+        raise click.UsageError("give the address once, as URL or with -R/--repository", ctx)
+    repository = url or repository
     directory = _directory(ctx)
     present = next((directory / name for name in CONFIG_FILE_NAMES if (directory / name).exists()), None)
+    if present is not None and not force and repository is not None and _says(directory, repository):
+        _check(Project(repository=repository, directory=directory), yes=yes)
+        terminal.print_lines(f"{shown_path(present)} is there already: experiments live in {repository}.")
+        return
     if present is not None and not force:
         raise UnsavedFiles(f"{shown_path(present)} is there already", hint="change it by hand, or replace it with -f/--force")
     asks = not yes and terminal.can_ask()
@@ -61,6 +70,16 @@ def init(ctx: click.Context, repository: str | None, force: bool, yes: bool) -> 
         _append(directory / ".gitignore", ignored)
         terminal.print_lines(f"Added {ignored} to {shown_path(directory / '.gitignore')}.")
     terminal.print_lines('Next: call keepsake.init(path=".") at the start of your training, or add a callback to your trainer.')
+
+
+def _says(directory: Path, repository: str) -> bool:
+    """Tell whether the configuration of a directory names this repository, and can be understood."""
+    from keepsake.exceptions import KeepsakeError
+    from keepsake.project import Project
+
+    with suppress(KeepsakeError):
+        return Project(directory=directory).repository_url == repository
+    return False
 
 
 def _check(project: Project, *, yes: bool) -> None:

@@ -63,6 +63,21 @@ def test_any_address_survives_the_file(directory: Path, here: Run, name: str) ->
     assert config.load().url == f"file://{directory / name}"
 
 
+def test_the_address_may_stand_alone(directory: Path, here: Run) -> None:
+    assert here("init", "file:///mine").code == 0
+    assert repository_in(directory) == "file:///mine"
+    twice = here("init", "file:///mine", "-R", "file:///yours")
+    assert (twice.code, twice.err.splitlines()[0]) == (2, "error: give the address once, as URL or with -R/--repository")
+
+
+def test_what_says_so_already_is_fine(directory: Path, here: Run) -> None:
+    """So that the hint for a bucket that does not exist works where keepsake.yaml names it."""
+    here("init", "file:///mine")
+    again = here("init", "file:///mine")
+    assert (again.code, again.err) == (0, "keepsake.yaml is there already: experiments live in file:///mine.\n")
+    assert here("init", "file:///yours").code == 6
+
+
 def test_what_is_there_stays(directory: Path, keepsake: Run) -> None:
     (directory / "keepsake.yaml").write_text("repository: file:///mine\n", encoding="utf-8")
     result = keepsake("init", "--yes")

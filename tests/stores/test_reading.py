@@ -180,6 +180,13 @@ def test_init_offers_to_make_the_bucket_and_nothing_else_does(remote: Project, s
     for arguments, code in ((["-R", url, "-f"], 6), (["-R", url, "-f", "--yes"], 0), (["-R", url, "-f"], 0)):
         done = keepsake("init", *arguments)
         assert done.returncode == code, done.stderr
+    # As the hint says, where keepsake.yaml names it already.
+    other = f"{scheme}://another-new-bucket/runs"
+    Path("keepsake.yaml").write_text(f"repository: {other}\n", encoding="utf-8")
+    missing = keepsake("ls")
+    [hint] = [line.removeprefix("hint: keepsake ") for line in missing.stderr.splitlines() if line.startswith("hint:")]
+    made = keepsake(*hint.split(), "--yes")
+    assert made.returncode == 0, made.stderr
     with Project().experiments.create(quiet=True) as experiment:
         experiment.checkpoint(metrics={"loss": 1})
     assert verify.check(Project().store_at_hand()).checkpoints == 1
