@@ -137,6 +137,18 @@ class TestS3Real(StorageTests):
         super().test_odd_keys_are_keys(storage, raw, key)
 
 
+    @pytest.mark.skipif("AWS_ENDPOINT_URL_S3" not in os.environ, reason="Amazon's own address cannot be reached through a proxy")
+    @pytest.mark.parametrize("size_bytes", [1000, PART_BYTES + 1000])
+    def test_what_arrives_damaged_is_refused(self, storage: S3Storage, monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
+        storage.write("a", b"old")
+        with proxy(os.environ["AWS_ENDPOINT_URL_S3"]) as between, monkeypatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL_S3", between.url)
+            between.plan(Fault("alter request", match="PUT", times=1000))
+            with pytest.raises(StorageError, match="cannot write a in"):
+                storage.write("a", b"x" * size_bytes)
+        assert storage.read("a") == b"old"
+
+
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
