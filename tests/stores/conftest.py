@@ -69,7 +69,9 @@ def _server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     else:
         variable = "AWS_ENDPOINT_URL_S3" if request.param == "s3-real" else "STORAGE_EMULATOR_HOST"
         if variable not in os.environ:
-            pytest.fail(f"{variable} must say where the proxy of these tests leads to; the suite alone runs without: -k Real")
+            pytest.fail(
+                f"{variable} must say where the proxy of these tests leads to; the suite alone runs without: -k TestS3Real"
+            )
         yield os.environ[variable]
 
 

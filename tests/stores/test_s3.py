@@ -136,7 +136,6 @@ class TestS3Real(StorageTests):
     def test_odd_keys_are_keys(self, storage: S3Storage, raw: Raw, key: str) -> None:
         super().test_odd_keys_are_keys(storage, raw, key)
 
-
     @pytest.mark.skipif("AWS_ENDPOINT_URL_S3" not in os.environ, reason="Amazon's own address cannot be reached through a proxy")
     @pytest.mark.parametrize("size_bytes", [1000, PART_BYTES + 1000])
     def test_what_arrives_damaged_is_refused(self, storage: S3Storage, monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
