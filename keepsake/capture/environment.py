@@ -13,16 +13,13 @@ import math
 import os
 import platform
 import shlex
-import shutil
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from keepsake import messages
+from keepsake.capture.git import Git
 from keepsake.capture.redaction import redact_command, redact_url
 
 if TYPE_CHECKING:
@@ -271,10 +268,9 @@ def _gpus_of_torch() -> list[dict[str, Any]]:
 
 
 def _git(directory: Path) -> dict[str, Any] | None:
-    program = shutil.which("git")
-    if program is None:
+    git = Git.at(directory, timeout_s=GIT_TIMEOUT_S)
+    if git is None:
         return None
-    git = _Git(program, directory)
     status, branch = git.ask("symbolic-ref", "--quiet", "--short", "HEAD")
     # 1 means that HEAD is a commit and not a branch; anything else that this is not a repository, or that Git does not answer.
     if status not in (0, 1):
@@ -288,56 +284,6 @@ def _git(directory: Path) -> dict[str, Any] | None:
         "dirty": bool(changes) if status == 0 else None,
         "remote": _remote(remotes),
     }
-
-
-class _Git:
-    """Asks Git about a directory, within a time limit for all questions together.
-
-    Args:
-        program: Path of the program.
-        directory: The directory.
-    """
-
-    def __init__(self, program: str, directory: Path) -> None:
-        # A repository's own settings may name programs to run; a lock would disturb a person who works there.
-        self._start = [program, "-C", str(directory), "-c", "core.fsmonitor=false"]
-        self._env = {name: value for name, value in os.environ.items() if name not in _GIT_PLACES}
-        self._env |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-        self._deadline = time.monotonic() + GIT_TIMEOUT_S
-
-    def ask(self, *arguments: str) -> tuple[int | None, str]:
-        """Return Git's exit status, None if there was no answer in time, and what it printed."""
-        left_s = self._deadline - time.monotonic()
-        if left_s <= 0:
-            return None, ""
-        process = subprocess.Popen(
-            [*self._start, *arguments],
-            env=self._env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=left_s)
-        except subprocess.TimeoutExpired:
-            _kill_all(process)
-            process.communicate()
-            return None, ""
-        return process.returncode, output.decode(errors="replace").strip()
-
-
-_GIT_PLACES = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"})
-"""Variables that make Git look elsewhere than in the directory it is given; set while a hook runs."""
-
-
-def _kill_all(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and those it started, which would keep its output open."""
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
 
 
 def _remote(lines: str) -> str | None:
