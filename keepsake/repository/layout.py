@@ -9,6 +9,7 @@ SPEC_KEY = "repository.json"
 METADATA_PREFIX = "metadata"
 RECORDS_PREFIX = "metadata/experiments"
 HEARTBEATS_PREFIX = "metadata/heartbeats"
+ANNOTATIONS_PREFIX = "metadata/annotations"
 EXPERIMENT_ARCHIVES_PREFIX = "experiments"
 CHECKPOINT_ARCHIVES_PREFIX = "checkpoints"
 METRICS_PREFIX = "metrics"
@@ -48,6 +49,11 @@ def record_key(experiment_id: str) -> str:
 def heartbeat_key(experiment_id: str) -> str:
     """Return the key of an experiment's heartbeat."""
     return f"{HEARTBEATS_PREFIX}/{experiment_id}.json"
+
+
+def annotations_key(experiment_id: str) -> str:
+    """Return the key of what people have said of an experiment afterwards."""
+    return f"{ANNOTATIONS_PREFIX}/{experiment_id}.json"
 
 
 def experiment_archive_key(experiment_id: str) -> str:

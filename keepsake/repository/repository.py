@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from keepsake import messages
 from keepsake.exceptions import (
@@ -38,7 +38,7 @@ from keepsake.storage import DiskStorage, MemoryStorage, OverlayStorage, from_ur
 from keepsake.storage.base import Bucket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, MutableMapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
     from datetime import datetime
 
     from keepsake.capture.files import FileEntry
@@ -58,6 +58,13 @@ that it is gone. Not every store can make a write depend on what it replaces."""
 
 LOCK_PATIENCE_S = 30.0
 """How long to wait for somebody who is rewriting a record, which takes milliseconds unless the disk is in trouble."""
+
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+BATCH_KEYS = 1000
+"""About how many objects are deleted together: as many as S3 takes in one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,9 +334,15 @@ class Repository:
             except ObjectNotFound:
                 return None
 
-        if infos:
-            with ThreadPoolExecutor(min(FETCHERS, len(infos)), "keepsake-fetch") as pool:
-                yield from (found for found in pool.map(fetch, infos) if found is not None)
+        yield from (found for found in self._side_by_side(fetch, infos) if found is not None)
+
+    def _side_by_side(self, ask: Callable[[S], T], things: Sequence[S]) -> Iterator[T]:
+        """Yield the answers to many questions, in their order: most of the time goes by on the way to a store."""
+        if len(things) <= 1 or self._authority_is_near:
+            yield from map(ask, things)
+            return
+        with ThreadPoolExecutor(min(FETCHERS, len(things)), "keepsake-fetch") as pool:
+            yield from pool.map(ask, things)
 
     def experiment_ids(self) -> list[str]:
         """Return the whole IDs of all experiments, in no order that means something."""
@@ -447,47 +460,70 @@ class Repository:
         return record
 
     def delete_experiment(self, record: ExperimentRecord) -> None:
-        """Delete an experiment with everything that belongs to it.
+        """Delete an experiment with everything that belongs to it; see `delete_experiments`."""
+        self.delete_experiments([record])
 
-        The record goes first: a crash in between leaves data without a record, never a record without data.
+    def delete_experiments(self, records: Sequence[ExperimentRecord]) -> None:
+        """Delete experiments with everything that belongs to them, many in one call of the store.
+
+        Records go first: a crash in between leaves data without a record, never a record without data; no more than one batch of it.
         """
-        for _ in range(DELETIONS):
-            self.storage.delete([layout.record_key(record.id)])
-            if self.local_root is not None:
+        for batch in _batches(records):
+            remaining = batch
+            for _ in range(DELETIONS):
+                self._delete_batch(remaining)
+                etags = self._side_by_side(self.record_etag, [record.id for record in remaining])
+                remaining = [record for record, etag in zip(remaining, etags, strict=True) if etag is not None]
+                if not remaining:
+                    break
+
+    def _delete_batch(self, batch: Sequence[ExperimentRecord]) -> None:
+        self.storage.delete([layout.record_key(record.id) for record in batch])
+        if self.local_root is not None:
+            for record in batch:
                 JournalDirectory(self.local_root, record.id).remove()
-            self.storage.delete(
-                [
-                    layout.heartbeat_key(record.id),
-                    layout.experiment_archive_key(record.id),
-                    *(layout.checkpoint_archive_key(checkpoint.id) for checkpoint in record.checkpoints),
-                    *self.history_keys(record.id),
-                ]
-            )
-            if self.record_etag(record.id) is None:
-                return
+        self.storage.delete([key for keys in self._side_by_side(self._data_keys, batch) for key in keys])
+
+    def _data_keys(self, record: ExperimentRecord) -> list[str]:
+        """Return where everything lies that belongs to an experiment, but for its record."""
+        return [
+            layout.heartbeat_key(record.id),
+            layout.annotations_key(record.id),
+            layout.experiment_archive_key(record.id),
+            *(layout.checkpoint_archive_key(checkpoint.id) for checkpoint in record.checkpoints),
+            *self.history_keys(record.id),
+        ]
 
     def delete_checkpoint(self, experiment_id: str, checkpoint_id: str) -> None:
-        """Take a checkpoint out of its experiment's record and delete its files.
+        """Take a checkpoint out of its experiment's record and delete its files; see `delete_checkpoints`."""
+        self.delete_checkpoints(experiment_id, [checkpoint_id])
+
+    def delete_checkpoints(self, experiment_id: str, checkpoint_ids: Sequence[str]) -> None:
+        """Take checkpoints out of their experiment's record, which is written once, and then delete their files.
 
         Raises:
             DoesNotExist: The experiment was deleted.
-            WriteError: The checkpoint has just been made, and is not in the record yet.
+            WriteError: One of them has just been made, and is not in the record yet; nothing was deleted then.
         """
+        doomed = set(checkpoint_ids)
 
         def remove(record: ExperimentRecord) -> None:
-            if self.local_root is not None and JournalDirectory(self.local_root, experiment_id).mentions(checkpoint_id):
-                raise WriteError(
-                    f"checkpoint {layout.short_id(checkpoint_id)} is just being stored; try again in a few seconds",
-                    url=self.storage.url,
-                )
-            record.checkpoints = [checkpoint for checkpoint in record.checkpoints if checkpoint.id != checkpoint_id]
+            if self.local_root is not None:
+                journal = JournalDirectory(self.local_root, experiment_id)
+                fresh = next((id for id in checkpoint_ids if journal.mentions(id)), None)
+                if fresh is not None:
+                    raise WriteError(
+                        f"checkpoint {layout.short_id(fresh)} is just being stored; try again in a few seconds",
+                        url=self.storage.url,
+                    )
+            record.checkpoints = [checkpoint for checkpoint in record.checkpoints if checkpoint.id not in doomed]
 
         for _ in range(DELETIONS):
             record = self.update(experiment_id, remove)
-            self.storage.delete([layout.checkpoint_archive_key(checkpoint_id)])
+            self.storage.delete([layout.checkpoint_archive_key(id) for id in checkpoint_ids])
             if self.local_root is None:
                 record = self.load_stored(experiment_id)
-            if all(checkpoint.id != checkpoint_id for checkpoint in record.checkpoints):
+            if all(checkpoint.id not in doomed for checkpoint in record.checkpoints):
                 return
 
     def is_recorded_here(self, experiment_id: str) -> bool:
@@ -581,12 +617,21 @@ class Repository:
             self.storage.write(key, packed)
         return info
 
-    def list_archive(self, key: str) -> list[ArchivedFile]:
-        """Return what an archive holds."""
+    def list_archive(self, key: str, *, only: str | None = None) -> list[ArchivedFile]:
+        """Return what an archive holds.
+
+        Args:
+            key: The archive's key.
+            only: The one file or directory wanted.
+
+        Raises:
+            DoesNotExist: ``only`` is not in the archive.
+            ReadError: The archive is missing, damaged or unsafe.
+        """
         from keepsake.repository import archive
 
         with self._hint():
-            return archive.list_files(self._stored_archive(key), where=self._where(key))
+            return archive.list_files(self._stored_archive(key), only=only, where=self._where(key))
 
     def describe_archive(self, key: str) -> ArchiveInfo:
         """Return what to announce of an archive, which is read to its end.
@@ -630,6 +675,7 @@ class Repository:
         target: Path,
         *,
         only: str | None = None,
+        among: Collection[str] | None = None,
         announced: ArchiveInfo | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[str]:
@@ -639,6 +685,7 @@ class Repository:
             key: The archive's key.
             target: An existing directory.
             only: The one file or directory wanted.
+            among: Names of those that are wanted of these; all if not given.
             announced: What the record says of the archive, which must be so.
             on_progress: Called with how many bytes of files have been written since the last call, by any thread.
 
@@ -653,6 +700,7 @@ class Repository:
                 self._stored_archive(key),
                 target,
                 only=only,
+                among=among,
                 where=self._where(key),
                 announced=announced,
                 on_progress=on_progress,
@@ -722,6 +770,24 @@ def _heartbeat(info: ObjectInfo, now: datetime) -> Heartbeat:
     # The listing's ages are by the store's clock. What the heartbeats themselves say is by their writers' clocks, which may be wrong,
     # so they are not even read.
     return Heartbeat(age_s=info.age_s, at=now - timedelta(seconds=info.age_s))
+
+
+def _batches(records: Sequence[ExperimentRecord]) -> Iterator[list[ExperimentRecord]]:
+    """Yield experiments together whose objects are about as many as one call of a store deletes."""
+    batch: list[ExperimentRecord] = []
+    objects = 0
+    for record in records:
+        batch.append(record)
+        objects += len(record.checkpoints) + OBJECTS_BESIDE
+        if objects >= BATCH_KEYS:
+            yield batch
+            batch, objects = [], 0
+    if batch:
+        yield batch
+
+
+OBJECTS_BESIDE = 4
+"""What an experiment has beside its checkpoints: heartbeat, annotations, code, and at least one segment of its history."""
 
 
 def _matches(records: list[ExperimentRecord], prefix: str) -> Iterator[Match]:

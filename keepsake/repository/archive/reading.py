@@ -17,7 +17,7 @@ from keepsake.repository.archive.stream import StreamReader
 from keepsake.repository.records import ArchiveInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     from _typeshed import WriteableBuffer
@@ -38,21 +38,23 @@ class Source(index.Ranges, Protocol):
         ...
 
 
-def list_files(source: Source, *, where: str = "") -> list[ArchivedFile]:
+def list_files(source: Source, *, only: str | None = None, where: str = "") -> list[ArchivedFile]:
     """Return what an archive holds, in its order.
 
     Args:
         source: The archive.
+        only: The one file or directory that is wanted, by whole segments.
         where: What to call it in errors.
 
     Raises:
+        DoesNotExist: ``only`` is not in the archive.
         ReadError: It is damaged or unsafe.
     """
     indexed, _ = _indexed(source, where)
     if indexed is not None:
-        return indexed.entries()
+        return _chosen(indexed.entries(), only, where)
     with source.open() as stream, StreamReader(stream, where or "the archive") as reader:
-        return list(reader.entries())
+        return _chosen(list(reader.entries()), only, where)
 
 
 def open_file(source: Source, path: str, *, where: str = "") -> BinaryIO:
@@ -112,6 +114,7 @@ def extract(
     target: Path,
     *,
     only: str | None = None,
+    among: Collection[str] | None = None,
     where: str = "",
     announced: ArchiveInfo | None = None,
     on_progress: Callable[[int], None] | None = None,
@@ -124,6 +127,7 @@ def extract(
         source: The archive.
         target: An existing directory in which nothing else of these names lies.
         only: The one file or directory that is wanted, by whole segments.
+        among: Names of those that are wanted of these; all if not given.
         where: What to call the archive in errors.
         announced: What the record says of the archive, which must be so.
         on_progress: Called with how many bytes of files have been written since the last call, by any thread.
@@ -137,17 +141,16 @@ def extract(
     indexed, index_sha256 = _indexed(source, where)
     if indexed is not None and (announced is None or announced.index_sha256 == index_sha256):
         # The record vouches for the index, and the index for each file.
-        entries = indexed.entries()
-        chosen = [entry for entry in entries if _is_wanted(entry.path, only)]
-        if only is not None and not chosen:
-            raise _no_such_file(only, [entry.path for entry in entries], where)
+        chosen = [entry for entry in _chosen(indexed.entries(), only, where) if among is None or entry.path in among]
         with Extraction(target) as extraction:
             extraction.write_all(indexed, chosen, on_progress)
         return [entry.path for entry in chosen]
-    return _extract_stream(source, target, only, where, announced)
+    return _extract_stream(source, target, only, among, where, announced)
 
 
-def _extract_stream(source: Source, target: Path, only: str | None, where: str, announced: ArchiveInfo | None) -> list[str]:
+def _extract_stream(
+    source: Source, target: Path, only: str | None, among: Collection[str] | None, where: str, announced: ArchiveInfo | None
+) -> list[str]:
     seen: list[str] = []
     written: list[str] = []
     with source.open() as stream, Extraction(target) as extraction:
@@ -155,12 +158,12 @@ def _extract_stream(source: Source, target: Path, only: str | None, where: str, 
         with StreamReader(cast("BinaryIO", io.BufferedReader(hashed)), where or "the archive") as reader:
             for entry in reader.entries():
                 seen.append(entry.path)
-                if _is_wanted(entry.path, only):
+                if _is_wanted(entry.path, only) and (among is None or entry.path in among):
                     extraction.write(entry, reader.content())
                     written.append(entry.path)
         if announced is not None and hashed.hexdigest() != announced.sha256:
             raise ReadError(f"{where or 'the archive'} does not match its sha256")
-    if only is not None and not written:
+    if only is not None and not any(_is_wanted(path, only) for path in seen):
         raise _no_such_file(only, seen, where)
     return written
 
@@ -229,6 +232,13 @@ def _indexed(source: Source, where: str) -> tuple[IndexedArchive | None, str | N
     if found is None:
         return None, None
     return IndexedArchive(source, found[0], where or "the archive"), found[1]
+
+
+def _chosen(entries: list[ArchivedFile], only: str | None, where: str) -> list[ArchivedFile]:
+    chosen = [entry for entry in entries if _is_wanted(entry.path, only)]
+    if only is not None and not chosen:
+        raise _no_such_file(only, [entry.path for entry in entries], where)
+    return chosen
 
 
 def _is_wanted(path: str, only: str | None) -> bool:
