@@ -442,6 +442,8 @@ class Experiment:
         *,
         path: str | os.PathLike[str] | None = None,
         quiet: bool = False,
+        code_only: bool = False,
+        weights_only: bool = False,
     ) -> None:
         """Copy the code and the files of the best checkpoint, else of the latest, into a directory, over what is there.
 
@@ -451,15 +453,21 @@ class Experiment:
             output_directory: Where to, made if it does not exist; the project directory if not given.
             path: Only this file or directory.
             quiet: Do not say what was done.
+            code_only: Leave out the files of the checkpoint.
+            weights_only: Leave out the code.
 
         Raises:
+            ValueError: Both are to be left out.
             DoesNotExist: Nothing was saved, or not this path.
             ReadError: An archive is missing, damaged or unsafe.
         """
         from keepsake.checkout import checkout
 
         target = Path(output_directory) if output_directory is not None else self.project.directory
-        checkout(self, self.best() or self.latest(), target, path=path, code=True, quiet=quiet)
+        if code_only and weights_only:
+            raise ValueError("code_only and weights_only leave nothing to copy")
+        checkpoint = None if code_only else self.best() or self.latest()
+        checkout(self, checkpoint, target, path=path, code=not weights_only, quiet=quiet)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the live part behind: a copy in another process reads, and does not record."""

@@ -31,6 +31,9 @@ IGNORED_NAMES = frozenset(
 )
 """Names that are never taken from a directory, wherever they lie."""
 
+STAGING_PREFIX = ".keepsake-checkout-"
+"""How the names of directories begin in which a checkout gathers files; they are never taken either."""
+
 MARKERS = frozenset({"pyvenv.cfg", "conda-meta", "CACHEDIR.TAG"})
 """What tells that a directory is a virtual environment, or the cache of some tool."""
 
@@ -239,7 +242,7 @@ class _Walk:
             self._directories.append((name, path))
         for entry in found:
             inner = f"{name}/{entry.name}" if name else entry.name
-            if entry.name in IGNORED_NAMES:
+            if entry.name in IGNORED_NAMES or entry.name.startswith(STAGING_PREFIX):
                 continue
             try:
                 if entry.is_dir(follow_symlinks=False):

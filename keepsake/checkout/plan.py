@@ -1,89 +1,203 @@
-"""Bringing saved files back into a directory: first a plan of what would change, then the change, file by file.
+"""What a checkout would do to a directory, and doing it: files are fetched beside it, and each takes its place at once.
 
-Files are extracted into a staging directory on the target's file system, compared with what is there, and moved into place one
-by one, so that an interruption leaves each file either old or new.
+An interruption leaves every file either old or new, and a second run finds identical what the first one has put in place.
 """
 
 from __future__ import annotations
 
 import filecmp
 import os
-import shutil
-import stat
-import tempfile
-from pathlib import Path
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from keepsake import messages
+from keepsake.capture import files as capture
+from keepsake.checkout import places
+from keepsake.checkout.saved import Place, places_of
+from keepsake.checkout.staging import Staging, walk
+from keepsake.checkout.undo import Change, Undo
+from keepsake.checkout.version import Version, VersionFile
 from keepsake.config import CONFIG_FILE_NAMES
-from keepsake.exceptions import DoesNotExist, ReadError, UnsavedFiles, WriteError
-from keepsake.repository import layout
+from keepsake.exceptions import ReadError, UnsavedFiles, WriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
     from types import TracebackType
 
     from keepsake.checkpoint import Checkpoint
     from keepsake.experiment import Experiment
-
-__all__ = ["CheckoutPlan", "checkout", "plan_checkout"]
 
 
 class CheckoutPlan:
     """What a checkout would do to a directory; a context manager that removes its staging directory in the end.
 
     Args:
-        staging: A directory of our own with the files, on the target's file system.
+        version: The files that are to come.
+        staging: Where they are fetched to.
         target: The directory that they will go to.
+        experiment: Whose they are.
+        with_config: Whether a keepsake.yaml that is there may be overwritten.
+        candidates: Files that are to go where the version does not hold them.
 
     Attributes:
         new: Names of files that are not there yet, relative to the target, sorted.
-        changed: Files that are there with other content, which would be lost.
+        changed: Files that are there with other content, which will be overwritten.
         identical: Files that are there already.
-        kept: Files that are there with other content and stay: a checkout never puts back an old keepsake.yaml, which would
-            make the directory point at another repository.
+        kept: Files that are there with other content and stay: a checkout puts back an old keepsake.yaml, which may make the
+            directory point at another repository, only if asked.
+        deleted: Files that will be removed: of the candidates, and those in whose place a directory is to come.
     """
 
-    def __init__(self, staging: Path, target: Path) -> None:
+    def __init__(
+        self,
+        version: Version,
+        staging: Staging,
+        target: Path,
+        experiment: Experiment,
+        *,
+        with_config: bool = False,
+        candidates: Iterable[str] = (),
+    ) -> None:
+        self._version = version
         self._staging = staging
+        self._experiment = experiment
         self.target = target
         self.new: list[str] = []
         self.changed: list[str] = []
         self.identical: list[str] = []
         self.kept: list[str] = []
-        for name in _names_below(staging):
-            self._sort_in(name)
+        self.deleted: list[str] = sorted(name for name in candidates if name not in version.files)
+        self._stamps: dict[str, tuple[int, ...] | None] = {}
+        for file in version.files.values():
+            self._sort_in(file, with_config=with_config)
+        self.deleted.sort()
+        for name in [*self.new, *self.changed, *self.deleted]:
+            self._stamps[name] = places.stamp_of(target / name)
 
-    def _sort_in(self, name: str) -> None:
-        staged, present = self._staging / name, self.target / name
-        _refuse_links_on_the_way(self.target, name)
-        if not os.path.lexists(present):
+    def _sort_in(self, file: VersionFile, *, with_config: bool) -> None:
+        name, path = file.name, self.target / file.name
+        places.refuse_links(self.target, name)
+        in_the_way = next((parent for parent in places.parents_of(name) if (self.target / parent).is_file()), None)
+        if in_the_way is not None:
             self.new.append(name)
-        elif _same(staged, present):
+            if in_the_way not in self.deleted:
+                self.deleted.append(in_the_way)
+        elif not os.path.lexists(path):
+            self.new.append(name)
+        elif _is_there(file, path):
             self.identical.append(name)
-        elif name in CONFIG_FILE_NAMES:
+        elif path.is_dir() and not path.is_symlink():
+            self._require_empty(name, path)
+            self.new.append(name)
+        elif name in CONFIG_FILE_NAMES and not with_config:
             self.kept.append(name)
         else:
             self.changed.append(name)
 
-    def apply(self) -> None:
-        """Move the new and the changed files into place.
+    def _require_empty(self, name: str, directory: Path) -> None:
+        left = [inner for inner in walk(directory) if f"{name}/{inner}" not in self.deleted and not (directory / inner).is_dir()]
+        if left:
+            raise UnsavedFiles(
+                f"{directory} is a directory, and a file in the version that is to come",
+                facts=[f"it holds {left[0]}" + (f" and {len(left) - 1} more" if len(left) > 1 else "")],
+                hint="move it out of the way, or choose another directory with -o",
+            )
+
+    @cached_property
+    def saved(self) -> dict[str, Place]:
+        """Where else the contents lie that will be overwritten or removed; those of unsaved files lie nowhere else."""
+        return places_of([*self.changed, *self.deleted], self.target, self._experiment)
+
+    @property
+    def unsaved(self) -> list[str]:
+        """Files that will be overwritten or removed, and whose content is saved nowhere else."""
+        return [name for name in [*self.changed, *self.deleted] if name not in self.saved]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is to be done."""
+        return not (self.new or self.changed or self.deleted)
+
+    def apply(
+        self,
+        *,
+        undo: Path | None = None,
+        backup: bool = False,
+        source: str = "",
+        progress: Callable[[int], Callable[[int], None]] | None = None,
+    ) -> None:
+        """Fetch the new and the changed files and move them into place.
+
+        Args:
+            undo: A directory that does not exist yet, to keep there what `Undo` needs; None keeps nothing.
+            backup: Whether to copy there what will be overwritten or removed.
+            source: What is brought back, for people.
+            progress: Called with the number of bytes that will be fetched; what it returns is called with how many more have been.
 
         Raises:
+            ReadError: An archive is missing, damaged or unsafe.
+            UnsavedFiles: A file has been changed since the plan was made.
             WriteError: A file could not be written; those before it are in place.
         """
+        if self.is_empty:
+            return
+        names = [*self.new, *self.changed]
+        fetched = self._version.fetch(names, self._staging, progress)
+        for name in self._stamps:
+            self._require_unchanged(name)
+        done = 0
         try:
             self.target.mkdir(parents=True, exist_ok=True)
-            for name in [*self.new, *self.changed]:
-                _move(self._staging / name, self.target / name)
+            if undo is not None:
+                self._keep(undo, list(self._changes()), backup=backup, source=source)
+            for name in self.deleted:
+                self._require_unchanged(name)
+                places.remove(self.target, name)
+            for name in names:
+                self._put(name, fetched[name])
+                done += 1
         except OSError as err:
-            raise WriteError(f"cannot write to {self.target}: {err}", url=f"file://{self.target}") from err
+            reached = [f"{done} of {len(names)} files are in place; run it again to go on"] if done else []
+            raise WriteError(
+                f"cannot write to {self.target}: {err.strerror or err}", facts=reached, url=f"file://{self.target}"
+            ) from err
+
+    def _keep(self, undo: Path, changes: list[Change], *, backup: bool, source: str) -> None:
+        try:
+            Undo.keep(undo, self.target, changes, backup=backup, source=source)
+        except WriteError as err:
+            if backup:
+                raise
+            # All that would be overwritten is saved elsewhere, or was given up.
+            messages.warning(f"{err.message}; this checkout cannot be undone")
+
+    def _changes(self) -> Iterator[Change]:
+        for name in self.deleted:
+            yield Change(name, places.state_of(self.target / name), None, self.saved.get(name))
+        for name in self.changed:
+            now = self._version.files[name].state()
+            yield Change(name, places.state_of(self.target / name), now, self.saved.get(name))
+        for name in self.new:
+            yield Change(name, None, self._version.files[name].state(), None)
+
+    def _put(self, name: str, fetched: Path) -> None:
+        places.refuse_links(self.target, name)
+        self._require_unchanged(name)
+        if not os.path.lexists(fetched):
+            raise ReadError(f"{name} is not in {self._version.files[name].source.label}, although its index names it")
+        places.put(fetched, self.target / name)
+
+    def _require_unchanged(self, name: str) -> None:
+        if places.stamp_of(self.target / name) != self._stamps[name]:
+            raise UnsavedFiles(f"{self.target / name} has been changed meanwhile", hint="run it again")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        shutil.rmtree(self._staging, ignore_errors=True)
+        self._staging.close()
 
 
 def plan_checkout(
@@ -93,36 +207,40 @@ def plan_checkout(
     *,
     path: str | os.PathLike[str] | None = None,
     code: bool = True,
-    progress: Callable[[int], Callable[[int], None]] | None = None,
+    delete: bool = False,
+    with_config: bool = False,
 ) -> CheckoutPlan:
-    """Fetch the files of an experiment and a checkpoint, and compare them with what is in a directory.
+    """Compare the files of an experiment and a checkpoint with what is in a directory, which stays as it is.
 
-    Where both hold a file of one name, the checkpoint's is taken.
+    Where both hold a file of one name, the checkpoint's is taken. Indexes of archives tell what they hold, so nothing is fetched
+    yet, but for archives of keepsake 0.4.2, which have none.
 
     Args:
         experiment: Whose code to take.
         checkpoint: Whose files to take; None for none.
-        target: The directory; it need not exist and is not changed yet.
+        target: The directory; it need not exist.
         path: Only this file or directory.
         code: Whether to take the experiment's code.
-        progress: Called with the number of bytes that will be fetched; what it returns is called with how many more have been.
+        delete: Whether files are to go that are not in the version: those that would be saved where the version was.
+        with_config: Whether to put back the saved keepsake.yaml over the one that is there.
 
     Raises:
         DoesNotExist: Nothing was saved, or not this path.
         ReadError: An archive is missing, damaged or unsafe.
-        WriteError: There is no room for the files.
+        UnsavedFiles: Something that is not a plain file is in the way.
+        WriteError: There is no room for what has to be fetched.
     """
     target = target.expanduser().absolute()
     if target.exists() and not target.is_dir():
         raise UnsavedFiles(f"{target} is a file, not a directory", hint="choose another directory with -o")
-    staging = Path(tempfile.mkdtemp(prefix=".keepsake-checkout-", dir=_nearest_directory(target)))
+    staging = Staging(target)
     try:
-        only = os.fspath(path) if path is not None else None
-        # How much a part of it is, nobody knows before.
-        _fetch(experiment, checkpoint, staging, only, code=code, progress=progress if only is None else None)
-        return CheckoutPlan(staging, target)
+        only = os.path.normpath(os.fspath(path)) if path is not None else None
+        version = Version.of(experiment, checkpoint, staging, only=only, code=code)
+        candidates = set(_others(experiment, checkpoint, target, only, code=code)) if delete else set()
+        return CheckoutPlan(version, staging, target, experiment, with_config=with_config, candidates=candidates)
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+        staging.close()
         raise
 
 
@@ -146,101 +264,33 @@ def checkout(
             )
 
 
-def _fetch(
-    experiment: Experiment,
-    checkpoint: Checkpoint | None,
-    staging: Path,
-    only: str | None,
-    *,
-    code: bool,
-    progress: Callable[[int], Callable[[int], None]] | None,
-) -> None:
-    sources: list[tuple[str, str]] = []
-    if code and experiment.path is not None:
-        sources.append((layout.experiment_archive_key(experiment.id), experiment.id))
-    if checkpoint is not None and checkpoint.record.has_files:
-        sources.append((layout.checkpoint_archive_key(checkpoint.id), checkpoint.id))
-    if not sources:
-        raise DoesNotExist(
-            f"experiment {experiment.short_id()} has no saved files: neither init() nor checkpoint() was given a path"
-        )
-    missing: list[DoesNotExist] = []
-    for key, id in sources:
-        record = experiment.record if id == experiment.id else checkpoint.record if checkpoint is not None else None
-        if record is not None:
-            experiment.wait_for_files(record)
-        if record is not None and record.archive_pending:
-            raise ReadError(
-                f"the files of {layout.short_id(id)} are not stored yet, or the process that saved them died before they were",
-                key=key,
-            )
-        try:
-            part = staging / id
-            part.mkdir()
-            announced = record.archive if record is not None else None
-            fetched = progress(announced.size_bytes) if progress is not None and announced is not None else None
-            experiment.repository.extract_archive(key, part, only=only, announced=announced, on_progress=fetched)
-            _merge(part, staging)
-        except DoesNotExist as err:
-            missing.append(err)
-            shutil.rmtree(staging / id, ignore_errors=True)
-    if len(missing) == len(sources):
-        raise missing[-1]
-
-
-def _merge(part: Path, staging: Path) -> None:
-    """Move what one archive held over what an earlier one held."""
-    for name in _names_below(part):
-        _move(part / name, staging / name)
-    shutil.rmtree(part)
-
-
-def _move(source: Path, target: Path) -> None:
-    if source.is_dir() and not source.is_symlink():
-        if target.is_symlink() or (target.exists() and not target.is_dir()):
-            target.unlink()
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir() and not target.is_symlink():
-        # A directory stands where a file was saved. Only an empty one gives way: its files are not ours to delete.
-        target.rmdir()
-    source.replace(target)
-
-
-def _names_below(directory: Path) -> Iterator[str]:
-    """Yield files, links and empty directories below a directory as relative names, sorted."""
-    found: list[str] = []
-    for parent, directories, files in os.walk(directory):
-        inner = [name for name in directories if not (Path(parent) / name).is_symlink()]
-        links = [name for name in directories if name not in inner]
-        found += [(Path(parent) / name).relative_to(directory).as_posix() for name in [*files, *links]]
-        if not directories and not files and Path(parent) != directory:
-            found.append(Path(parent).relative_to(directory).as_posix())
-    yield from sorted(found)
-
-
-def _same(one: Path, other: Path) -> bool:
-    mode, other_mode = one.lstat().st_mode, other.lstat().st_mode
-    if stat.S_IFMT(mode) != stat.S_IFMT(other_mode):
+def _is_there(file: VersionFile, path: Path) -> bool:
+    status = path.lstat()
+    kind = places.kind_of(status.st_mode)
+    if kind != file.kind:
         return False
-    if stat.S_ISLNK(mode):
-        return one.readlink() == other.readlink()
-    if stat.S_ISDIR(mode):
+    if kind == "link":
+        return str(path.readlink()) == file.link_target
+    if kind == "directory":
         return True
-    return (mode & stat.S_IXUSR) == (other_mode & stat.S_IXUSR) and filecmp.cmp(one, other, shallow=False)
+    if status.st_size != file.size_bytes or places.is_executable(status.st_mode) != file.is_executable:
+        return False
+    if file.staged is not None:
+        return filecmp.cmp(file.staged, path, shallow=False)
+    return places.sha256_of(path) == file.sha256
 
 
-def _refuse_links_on_the_way(target: Path, name: str) -> None:
-    parent = target
-    for segment in Path(name).parts[:-1]:
-        parent /= segment
-        if parent.is_symlink():
-            raise UnsavedFiles(
-                f"{parent} is a link: writing {name} through it could change files elsewhere",
-                hint="choose another directory with -o",
-            )
-
-
-def _nearest_directory(path: Path) -> Path:
-    return next(parent for parent in [path, *path.parents] if parent.is_dir())
+def _others(
+    experiment: Experiment, checkpoint: Checkpoint | None, target: Path, only: str | None, *, code: bool
+) -> Iterator[str]:
+    """Yield what would be saved if the same paths were saved now; a keepsake.yaml never goes."""
+    paths = [experiment.path] if code else []
+    paths += [checkpoint.path] if checkpoint is not None else []
+    root = experiment.repository.local_root
+    for path in filter(None, paths):
+        # What is not there, or is not in the directory, was saved from elsewhere.
+        with suppress(FileNotFoundError, ValueError):
+            for entry in capture.project_files(target, path, exclude=[root] if root is not None else []):
+                is_wanted = only in (None, ".", entry.name) or entry.name.startswith(f"{only}/")
+                if entry.kind != "directory" and entry.name not in CONFIG_FILE_NAMES and is_wanted:
+                    yield entry.name

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from keepsake.exceptions import NotConfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from click._termui_impl import ProgressBar
 
     from keepsake.display.tables import Style
 
@@ -92,13 +95,41 @@ def progress(label: str, *, wanted: bool = True) -> Iterator[Callable[[int], Cal
         yield None
         return
     with ExitStack() as bars:
+        yield lambda total_bytes: _Bar(label, total_bytes, bars).update
 
-        def begin(total_bytes: int) -> Callable[[int], None]:
-            bar = click.progressbar(length=total_bytes, label=label, file=sys.stderr)
-            return bars.enter_context(bar).update
 
-        yield begin
+class _Bar:
+    """A progress bar that appears only once it has taken a while.
 
+    Args:
+        label: What is being done.
+        total_bytes: How much in all.
+        bars: What ends it.
+    """
+
+    def __init__(self, label: str, total_bytes: int, bars: ExitStack) -> None:
+        self._label = label
+        self._total_bytes = total_bytes
+        self._bars = bars
+        self._begun_s = time.monotonic()
+        self._done_bytes = 0
+        self._shown: ProgressBar[int] | None = None
+        self._lock = threading.Lock()
+
+    def update(self, more_bytes: int) -> None:
+        """Say that more is done; any thread may."""
+        with self._lock:
+            self._done_bytes += more_bytes
+            if self._shown is not None:
+                self._shown.update(more_bytes)
+            elif time.monotonic() - self._begun_s > PATIENCE_S:
+                bar = click.progressbar(length=self._total_bytes, label=self._label, file=sys.stderr)
+                self._shown = self._bars.enter_context(bar)
+                self._shown.update(self._done_bytes)
+
+
+PATIENCE_S = 1.0
+"""What takes less shows no progress."""
 
 def repeat(show: Callable[[], None], interval_s: float) -> None:
     """Clear the screen and show something, again and again until Ctrl-C.

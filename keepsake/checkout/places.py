@@ -1,0 +1,179 @@
+"""What stands at a path, and changing it: a file, a link, a directory or nothing; links are never followed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from keepsake.exceptions import UnsavedFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Kind = Literal["file", "link", "directory", "other"]
+
+TEMPORARY_SUFFIX = ".keepsake-checkout"
+"""Ends the name of a file that is about to take its place on a file system of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What stands somewhere: enough to tell whether it is still the same.
+
+    Args:
+        kind: What it is.
+        is_executable: Whether the owner may execute the file.
+        sha256: The digest of the file's content.
+        link_target: Where the link points to.
+    """
+
+    kind: Kind
+    is_executable: bool = False
+    sha256: str | None = None
+    link_target: str | None = None
+
+
+def state_of(path: Path) -> State | None:
+    """Look at a path, and read it if it is a file; None where nothing is.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    kind = kind_of(mode)
+    if kind == "file":
+        return State("file", is_executable(mode), sha256_of(path))
+    return State(kind, link_target=os.fspath(path.readlink()) if kind == "link" else None)
+
+
+def kind_of(mode: int) -> Kind:
+    """Return what a file's mode says that it is."""
+    if stat.S_ISREG(mode):
+        return "file"
+    return "link" if stat.S_ISLNK(mode) else "directory" if stat.S_ISDIR(mode) else "other"
+
+
+def is_executable(mode: int) -> bool:
+    """Tell whether the owner of a file may execute it: all of a mode that counts as a difference."""
+    return bool(mode & stat.S_IXUSR)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp_of(path: Path) -> tuple[int, ...] | None:
+    """Return what changes whenever something else stands at a path, without reading it; None where nothing is."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        # What is in it is no matter.
+        return (status.st_mode,)
+    return (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def parents_of(name: str) -> Iterator[str]:
+    """Yield the directories that a relative name lies in, innermost first.
+
+    Example:
+        >>> list(parents_of("a/b/c"))
+        ['a/b', 'a']
+    """
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
+def refuse_links(target: Path, name: str) -> None:
+    """Make sure that no directory on the way to a name is a link.
+
+    Raises:
+        UnsavedFiles: One is.
+    """
+    for parent in parents_of(name):
+        if (target / parent).is_symlink():
+            raise UnsavedFiles(
+                f"{target / parent} is a link: writing {name} through it could change files elsewhere",
+                hint="choose another directory with -o",
+            )
+
+
+def put(source: Path, target: Path) -> None:
+    """Move a file, a link or an empty directory into a place, at once: whoever looks sees the old or the new one.
+
+    Raises:
+        OSError: It cannot be moved; what was there is as it was.
+    """
+    if source.is_dir() and not source.is_symlink():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir() and not target.is_symlink():
+        remove_empty(target)
+    try:
+        source.replace(target)
+    except OSError as err:
+        if err.errno != errno.EXDEV:
+            raise
+        # Another file system is mounted there.
+        temporary = target.with_name(target.name[:100] + TEMPORARY_SUFFIX)
+        try:
+            shutil.copy2(source, temporary, follow_symlinks=False)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def remove(target: Path, name: str) -> None:
+    """Remove a file or a link, and the directories that hold nothing any more, up to a directory that stays."""
+    (target / name).unlink(missing_ok=True)
+    for parent in parents_of(name):
+        try:
+            (target / parent).rmdir()
+        except OSError:
+            return
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove a directory that holds nothing but empty directories.
+
+    Raises:
+        OSError: It holds something else.
+    """
+    for inner in directory.iterdir():
+        if inner.is_symlink() or not inner.is_dir():
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(inner))
+        remove_empty(inner)
+    directory.rmdir()
+
+
+def copy_durably(source: Path, target: Path) -> str | None:
+    """Copy a file or a link so that it outlives a power cut, and return the digest of a file's content."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_symlink():
+        target.symlink_to(source.readlink())
+        return None
+    digest = hashlib.sha256()
+    with source.open("rb") as file, target.open("xb") as copy:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+            copy.write(piece)
+        copy.flush()
+        os.fsync(copy.fileno())
+    with suppress(OSError):
+        shutil.copystat(source, target)
+    return digest.hexdigest()
