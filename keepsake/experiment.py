@@ -409,10 +409,14 @@ class Experiment:
 
     def delete(self) -> None:
         """Delete the experiment with all its checkpoints and files."""
+        if self.let_go():
+            self.repository.delete_experiment(self.record)
+
+    def let_go(self) -> bool:
+        """Record it no more, because it is about to be deleted; return whether there is anything to delete."""
         if self._recording is not None:
             self._recording.abandon()
-        if self._is_stored:
-            self.repository.delete_experiment(self.record)
+        return self._is_stored
 
     @property
     def _is_stored(self) -> bool:

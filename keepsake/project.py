@@ -329,6 +329,36 @@ class ExperimentCollection:
         experiments = (Experiment(project, record) for record in project.repository_at_hand().list_experiments())
         return ExperimentList(experiment for experiment in experiments if filter is None or filter(experiment))
 
+    # --- deleting ---------------------------------------------------------------------------------------------------
+
+    def delete(self, experiments: Sequence[Experiment] = (), checkpoints: Sequence[Checkpoint] = ()) -> None:
+        """Delete experiments with all that belongs to them, and single checkpoints, many in one call of the store.
+
+        Records go first: an interruption leaves files that no record names, which ``keepsake fsck --repair`` removes.
+
+        Args:
+            experiments: Whole experiments.
+            checkpoints: Checkpoints of any experiments.
+
+        Raises:
+            StorageError: The store failed; what was deleted until then is.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.delete(keepsake.experiments.list(lambda e: e.params["lr"] > 1))  # doctest: +SKIP
+        """
+        whole = set(experiments)
+        partly: dict[Experiment, list[str]] = {}
+        for checkpoint in checkpoints:
+            if checkpoint.experiment not in whole:
+                partly.setdefault(checkpoint.experiment, []).append(checkpoint.id)
+        for experiment, ids in partly.items():
+            experiment.flush()
+            experiment.repository.delete_checkpoints(experiment.id, ids)
+            experiment.refresh()
+        records = [experiment.record for experiment in dict.fromkeys(experiments) if experiment.let_go()]
+        self.project.repository_at_hand().delete_experiments(records)
+
     def __repr__(self) -> str:
         return f"<experiments of {self.project!r}>"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keepsake.cli.options import common_options, examples, options, project_of, records_of, short_length_among, yes_option
+from keepsake.cli.options import common_options, examples, options, project_of, short_length_among, yes_option
 from keepsake.exceptions import NotConfirmed
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from keepsake.experiment import Experiment
 
 PARAMS_SHOWN = 4
+LINES_SHOWN = 50
+"""How many experiments and checkpoints are listed one by one; the question counts all of them."""
 
 
 @click.command(
@@ -45,7 +47,7 @@ def rm(ctx: click.Context, ids: tuple[str, ...], repository: str | None, dry_run
     project = project_of(ctx, repository)
     # Every ID is resolved before anything is deleted: a mistake in the last one must not cost the first.
     removal = Removal.of([project.experiments.find(id) for id in dict.fromkeys(ids)])
-    short = short_length_among(records_of(project))
+    short = short_length_among(experiment.record for experiment in removal.concerned())
     if not force:
         removal.refuse_running(short)
     terminal.print_lines(*removal.lines(short))
@@ -56,7 +58,7 @@ def rm(ctx: click.Context, ids: tuple[str, ...], repository: str | None, dry_run
         raise NotConfirmed("nothing was deleted: you said no")
     # Counted before: what is deleted cannot be counted any more.
     summary = removal.summary()
-    removal.apply()
+    project.experiments.delete(removal.experiments, removal.checkpoints)
     terminal.print_lines(f"Deleted {summary}.")
 
 
@@ -80,10 +82,13 @@ class Removal:
         checkpoints = [checkpoint for experiment, checkpoint in pairs if checkpoint is not None and experiment not in experiments]
         return cls(experiments, list(dict.fromkeys(checkpoints)))
 
+    def concerned(self) -> list[Experiment]:
+        """Return the experiments that lose something, each once."""
+        return list(dict.fromkeys([*self.experiments, *(checkpoint.experiment for checkpoint in self.checkpoints)]))
+
     def refuse_running(self, short: int) -> None:
         """Raise `NotConfirmed` if something belongs to an experiment that still runs and would write it again."""
-        concerned = [*self.experiments, *(checkpoint.experiment for checkpoint in self.checkpoints)]
-        running = [one.id[:short] for one in dict.fromkeys(concerned) if one.status.word == "running"]
+        running = [one.id[:short] for one in self.concerned() if one.status.word == "running"]
         if running:
             verb = "experiment {} is" if len(running) == 1 else "experiments {} are"
             raise NotConfirmed(
@@ -102,6 +107,8 @@ class Removal:
         for checkpoint in self.checkpoints:
             of = f"of experiment {checkpoint.experiment.id[:short]}"
             lines.append(f"  checkpoint {checkpoint.id[:short]}  step {checkpoint.step} {of}")
+        if len(lines) > LINES_SHOWN:
+            lines = [*lines[:LINES_SHOWN], f"  … {len(lines) - LINES_SHOWN:,} more"]
         return lines
 
     def summary(self) -> str:
@@ -115,10 +122,3 @@ class Removal:
         named = ((self.experiments, "experiment"), (self.checkpoints, "checkpoint"))
         what = " and ".join(plural(len(things), noun) for things, noun in named if things)
         return f"{what} ({', '.join(details)})" if details else what
-
-    def apply(self) -> None:
-        """Delete all of it."""
-        for checkpoint in self.checkpoints:
-            checkpoint.delete()
-        for experiment in self.experiments:
-            experiment.delete()
