@@ -75,14 +75,16 @@ def sha256_of(path: Path) -> str:
 
 
 def stamp_of(path: Path) -> tuple[int, ...] | None:
-    """Return what changes whenever something else stands at a path, without reading it; None where nothing is."""
+    """Return what changes whenever something else stands at a path, without reading it.
+
+    None where nothing is that could be lost: nothing at all, or a directory, which is never overwritten with files in it.
+    """
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     if stat.S_ISDIR(status.st_mode):
-        # What is in it is no matter.
-        return (status.st_mode,)
+        return None
     return (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ino)
 
 

@@ -19,7 +19,7 @@ from keepsake.checkout.staging import Staging, walk
 from keepsake.checkout.undo import Change, Undo
 from keepsake.checkout.version import Version, VersionFile
 from keepsake.config import CONFIG_FILE_NAMES
-from keepsake.exceptions import ReadError, UnsavedFiles, WriteError
+from keepsake.exceptions import KeepsakeError, ReadError, UnsavedFiles, WriteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -158,6 +158,9 @@ class CheckoutPlan:
             for name in names:
                 self._put(name, fetched[name])
                 done += 1
+        except KeepsakeError:
+            # Some of them are errors of the system as well.
+            raise
         except OSError as err:
             reached = [f"{done} of {len(names)} files are in place; run it again to go on"] if done else []
             raise WriteError(

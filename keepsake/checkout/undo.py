@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from keepsake.checkout import places
 from keepsake.checkout.places import State
 from keepsake.checkout.saved import Place, read_git
-from keepsake.exceptions import DoesNotExist, ObjectNotFound, ReadError, WriteError
+from keepsake.exceptions import DoesNotExist, KeepsakeError, ObjectNotFound, ReadError, WriteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -167,6 +167,9 @@ class Undo:
             # What was new goes first: it may stand where a directory was, or the other way round.
             for change in sorted(self._changes, key=lambda change: change.was is not None):
                 self._undo(change, plan, repository, force=force, dry_run=dry_run)
+        except KeepsakeError:
+            # Some of them are errors of the system as well.
+            raise
         except OSError as err:
             raise WriteError(f"cannot write to {self.target}: {err.strerror or err}", url=f"file://{self.target}") from err
         if not (dry_run or plan.changed or (plan.lost and self.has_backup)):
