@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from tests.cli.conftest import (
     IN_ORDER,
     INTERRUPTED,
     KILLED,
+    KILLED_ONLY,
     RUNNING,
     RUNNING_ONLY,
     Repo,
@@ -175,3 +179,74 @@ def test_hostile_params_are_not_printed_raw(repo: Repo, here: Run) -> None:
     result = here("rm", "-n", "aaaaaaa")
     assert not set(result.err) & {"\x1b", "\x9b", "\u202e", "\x07"}
     assert "na\\x1b[2Jme=va\\x9blue\\u202e" in result.err
+
+
+def test_only_the_records_concerned_are_read(repo: Repo, keepsake: Run) -> None:
+    for number in range(3):
+        (repo.root / layout.record_key(f"{number:064x}")).write_text("damaged", encoding="ascii")
+    result = keepsake("rm", "-y", FINISHED)
+    assert (result.code, "damaged" in result.err) == (0, False)
+
+
+def test_a_long_plan_is_cut(repo: Repo, here: Run) -> None:
+    ids = [repo.add(f"c{number:06x}").id for number in range(60)]
+    result = here("rm", "-n", *ids)
+    assert result.err.splitlines()[-2:] == ["  … 10 more", "Would delete 60 experiments (0 checkpoints) (dry run)."]
+
+
+def test_the_record_is_written_once_for_many_checkpoints(repo: Repo, here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from keepsake.storage import DiskStorage
+
+    written: list[str] = []
+    write = DiskStorage.write
+    monkeypatch.setattr(DiskStorage, "write", lambda self, key, body: (written.append(key), write(self, key, body))[1])
+    assert here("rm", "-y", FINISHED_BEST, FINISHED_LATEST, KILLED_ONLY).code == 0
+    assert written == [layout.record_key(FINISHED), layout.record_key(KILLED)]
+
+
+KILLED_AT = """
+import os, pathlib, signal, sys
+from keepsake.cli import main
+
+at, calls = int(sys.argv[1]), 0
+
+
+def killed_before(real):
+    def call(self, *arguments, **keywords):
+        global calls
+        if calls == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        calls += 1
+        return real(self, *arguments, **keywords)
+    return call
+
+
+for name in ("replace", "unlink"):
+    setattr(pathlib.Path, name, killed_before(getattr(pathlib.Path, name)))
+main(sys.argv[2:])
+"""
+"""Runs the command line and kills itself before the n-th time that it removes or replaces a file."""
+
+
+def test_killed_anywhere_no_record_is_left_of_nothing(repo: Repo, here: Run) -> None:
+    whole = repo.directory / "whole"
+    shutil.copytree(repo.root, whole)
+    at = 0
+    while True:
+        arguments = ["rm", "-y", "eb96def", "76ab171", "45da0f8"]
+        code = subprocess.run([sys.executable, "-c", KILLED_AT, str(at), *arguments], capture_output=True, timeout=120).returncode
+        assert not [one for one in json.loads(here("fsck", "--json").out)["findings"] if one["severity"] == "damage"], at
+        if code != -signal.SIGKILL:
+            break
+        assert here("fsck", "--repair").code == 0
+        left = set(repo.ids())
+        archives = {key for key in objects(repo) if key.startswith(("experiments/", "checkpoints/"))}
+        # Archives that no record names are kept for a day: they may belong to somebody who has just begun.
+        assert FINISHED not in left or len(archives) == 3, at
+        shutil.rmtree(repo.root)
+        shutil.copytree(whole, repo.root)
+        at += 1
+    assert code == 0
+    assert at > 5
+    assert repo.ids() == [INTERRUPTED, KILLED, RUNNING]
+    assert not {key for key in objects(repo) if key.startswith(("experiments/", "checkpoints/"))}
