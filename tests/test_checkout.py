@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from keepsake import Experiment, Project
 from keepsake.checkout import plan_checkout
 from keepsake.exceptions import DoesNotExist, ReadError, UnsavedFiles
 from keepsake.repository import layout
+from tests.conftest import bound_by_permissions
 
 
 @pytest.fixture
@@ -178,3 +180,67 @@ def test_what_lies_outside_of_the_project_is_saved_under_its_base_name(project: 
     experiment.stop()
     assert checkpoint.path == "model.ckpt"
     assert checkpoint.open("model.ckpt").read() == b"w"
+
+
+def test_only_the_code_or_only_the_weights(experiment: Experiment, tmp_path: Path) -> None:
+    experiment.checkout(tmp_path / "code", code_only=True, quiet=True)
+    experiment.checkout(tmp_path / "weights", weights_only=True, quiet=True)
+    assert tree(tmp_path / "code") == CODE
+    assert tree(tmp_path / "weights") == {"weights/model.pth": "loss 0.1"}
+    with pytest.raises(ValueError, match="nothing to copy"):
+        experiment.checkout(tmp_path / "none", code_only=True, weights_only=True)
+
+
+def test_from_python_nothing_is_kept_for_an_undo(experiment: Experiment) -> None:
+    write("train.py", "v2")
+    experiment.checkout(quiet=True)
+    assert not Path(".keepsake/undo").exists()
+
+
+def test_what_is_there_already_is_not_fetched(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from keepsake.repository.repository import Repository
+
+    experiment.checkout(tmp_path / "out", quiet=True)
+    (tmp_path / "out/train.py").write_text("v2", encoding="utf-8")
+    wanted: list[set[str]] = []
+    extract = Repository.extract_archive
+
+    def extracting(self: Repository, *arguments: object, among: set[str], **keywords: object) -> list[str]:
+        wanted.append(among)
+        return extract(self, *arguments, among=among, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Repository, "extract_archive", extracting)
+    experiment.checkout(tmp_path / "out", quiet=True)
+    assert wanted == [{"train.py"}]
+    assert tree(tmp_path / "out")["train.py"] == "v1"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_never_opened(experiment: Experiment, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out/train.py")
+    with pytest.raises(UnsavedFiles, match="neither a file nor a directory"):
+        experiment.checkout(tmp_path / "out", quiet=True)
+
+
+def test_a_file_that_cannot_be_read_is_named(experiment: Experiment, tmp_path: Path) -> None:
+    experiment.checkout(tmp_path / "out", quiet=True)
+    (tmp_path / "out/train.py").chmod(0)
+    with (
+        bound_by_permissions(tmp_path / "out", experiment.project.directory),
+        pytest.raises(ReadError, match=r"cannot read .*train\.py"),
+    ):
+        experiment.checkout(tmp_path / "out", quiet=True)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="only Linux has a second file system at a known place")
+def test_a_place_on_another_file_system(tmp_path: Path) -> None:
+    from keepsake.checkout import places
+
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        target = Path(directory) / "model.pth"
+        for content in ("old", "new"):
+            (tmp_path / "model.pth").write_text(content, encoding="ascii")
+            places.put(tmp_path / "model.pth", target)
+            assert target.read_text(encoding="ascii") == content
+        assert [path.name for path in Path(directory).iterdir()] == ["model.pth"]

@@ -249,3 +249,19 @@ def test_the_host_name_is_recorded_and_can_be_overridden(project: Project, monke
     experiment = project.experiments.create(quiet=True)
     experiment.stop()
     assert (experiment.host, experiment.user, experiment.pid) == ("gpu-07", "ana", os.getpid())
+
+
+def test_many_things_are_deleted_at_once(project: Project) -> None:
+    experiments = [project.experiments.create(quiet=True) for _ in range(3)]
+    for experiment in experiments:
+        for step in range(3):
+            experiment.checkpoint(step=step)
+        experiment.stop()
+    first, second, third = project.experiments.list()
+    project.experiments.delete([first], [*first.checkpoints, *second.checkpoints[:2]])
+    assert project.experiments.list() == [second, third]
+    assert [checkpoint.step for checkpoint in project.experiments.get(second.id).checkpoints] == [2]
+    assert [checkpoint.step for checkpoint in second.checkpoints] == [2]
+    project.experiments.delete(project.experiments.list())
+    assert project.experiments.list() == []
+    project.experiments.delete()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from keepsake.exceptions import UnsavedFiles
+from keepsake.repository.archive import Digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +30,23 @@ class State:
     Args:
         kind: What it is.
         is_executable: Whether the owner may execute the file.
-        sha256: The digest of the file's content.
+        digests: What the file holds.
         link_target: Where the link points to.
     """
 
     kind: Kind
     is_executable: bool = False
-    sha256: str | None = None
+    digests: Digests | None = None
     link_target: str | None = None
+
+    def fits(self, path: Path) -> bool:
+        """Tell whether this stands at a path.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        found = _without_content(path)
+        return found == replace(self, digests=None) and (self.digests is None or self.digests.fit(path))
 
 
 def state_of(path: Path) -> State | None:
@@ -46,13 +55,18 @@ def state_of(path: Path) -> State | None:
     Raises:
         OSError: It cannot be read.
     """
+    found = _without_content(path)
+    return replace(found, digests=Digests.of(path)) if found is not None and found.kind == "file" else found
+
+
+def _without_content(path: Path) -> State | None:
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
     kind = kind_of(mode)
     if kind == "file":
-        return State("file", is_executable(mode), sha256_of(path))
+        return State("file", is_executable(mode))
     return State(kind, link_target=os.fspath(path.readlink()) if kind == "link" else None)
 
 
@@ -66,12 +80,6 @@ def kind_of(mode: int) -> Kind:
 def is_executable(mode: int) -> bool:
     """Tell whether the owner of a file may execute it: all of a mode that counts as a difference."""
     return bool(mode & stat.S_IXUSR)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stamp_of(path: Path) -> tuple[int, ...] | None:
@@ -163,19 +171,15 @@ def remove_empty(directory: Path) -> None:
     directory.rmdir()
 
 
-def copy_durably(source: Path, target: Path) -> str | None:
-    """Copy a file or a link so that it outlives a power cut, and return the digest of a file's content."""
+def copy_durably(source: Path, target: Path) -> None:
+    """Copy a file or a link so that it outlives a power cut."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_symlink():
         target.symlink_to(source.readlink())
-        return None
-    digest = hashlib.sha256()
+        return
     with source.open("rb") as file, target.open("xb") as copy:
-        for piece in iter(lambda: file.read(1 << 20), b""):
-            digest.update(piece)
-            copy.write(piece)
+        shutil.copyfileobj(file, copy)
         copy.flush()
         os.fsync(copy.fileno())
     with suppress(OSError):
         shutil.copystat(source, target)
-    return digest.hexdigest()

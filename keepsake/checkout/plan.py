@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import filecmp
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -79,6 +79,10 @@ class CheckoutPlan:
     def _sort_in(self, file: VersionFile, *, with_config: bool) -> None:
         name, path = file.name, self.target / file.name
         places.refuse_links(self.target, name)
+        if os.path.lexists(path) and places.kind_of(path.lstat().st_mode) == "other":
+            raise UnsavedFiles(
+                f"{path} is neither a file nor a directory", hint="move it out of the way, or choose another directory with -o"
+            )
         in_the_way = next((parent for parent in places.parents_of(name) if (self.target / parent).is_file()), None)
         if in_the_way is not None:
             self.new.append(name)
@@ -108,7 +112,8 @@ class CheckoutPlan:
     @cached_property
     def saved(self) -> dict[str, Place]:
         """Where else the contents lie that will be overwritten or removed; those of unsaved files lie nowhere else."""
-        return places_of([*self.changed, *self.deleted], self.target, self._experiment)
+        with _readable():
+            return places_of([*self.changed, *self.deleted], self.target, self._experiment)
 
     @property
     def unsaved(self) -> list[str]:
@@ -241,7 +246,8 @@ def plan_checkout(
         only = os.path.normpath(os.fspath(path)) if path is not None else None
         version = Version.of(experiment, checkpoint, staging, only=only, code=code)
         candidates = set(_others(experiment, checkpoint, target, only, code=code)) if delete else set()
-        return CheckoutPlan(version, staging, target, experiment, with_config=with_config, candidates=candidates)
+        with _readable():
+            return CheckoutPlan(version, staging, target, experiment, with_config=with_config, candidates=candidates)
     except BaseException:
         staging.close()
         raise
@@ -267,6 +273,18 @@ def checkout(
             )
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Name the file of the person's that cannot be compared."""
+    try:
+        yield
+    except KeepsakeError:
+        # Some of them are errors of the system as well.
+        raise
+    except OSError as err:
+        raise ReadError(f"cannot read {err.filename}: {err.strerror or err}", hint="choose another directory with -o") from err
+
+
 def _is_there(file: VersionFile, path: Path) -> bool:
     status = path.lstat()
     kind = places.kind_of(status.st_mode)
@@ -280,7 +298,7 @@ def _is_there(file: VersionFile, path: Path) -> bool:
         return False
     if file.staged is not None:
         return filecmp.cmp(file.staged, path, shallow=False)
-    return places.sha256_of(path) == file.sha256
+    return file.digests is not None and file.digests.fit(path)
 
 
 def _others(

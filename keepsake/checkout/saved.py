@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keepsake.capture.git import Git
-from keepsake.checkout.places import sha256_of
 from keepsake.checkout.version import Source
 from keepsake.exceptions import KeepsakeError
 from keepsake.repository import layout
+from keepsake.repository.archive import Digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -117,7 +117,7 @@ def read_git(directory: Path, id: str) -> bytes | None:
 
 def _in_archives(names: list[str], directory: Path, experiment: Experiment) -> dict[str, Place]:
     found: dict[str, Place] = {}
-    digests: dict[str, str] = {}
+    known: dict[tuple[str, int | None], Digests] = {}
     for source in _archives(experiment):
         if len(found) == len(names):
             break
@@ -125,20 +125,21 @@ def _in_archives(names: list[str], directory: Path, experiment: Experiment) -> d
         with suppress(KeepsakeError):
             held = {entry.path: entry for entry in experiment.repository.list_archive(source.key)}
             for name in names:
-                if name not in found and name in held and _is_same(held[name], name, directory, digests):
+                if name not in found and name in held and _is_same(held[name], name, directory, known):
                     found[name] = Place(source.label, archive=source.key)
     return found
 
 
-def _is_same(entry: ArchivedFile, name: str, directory: Path, digests: dict[str, str]) -> bool:
+def _is_same(entry: ArchivedFile, name: str, directory: Path, known: dict[tuple[str, int | None], Digests]) -> bool:
     path = directory / name
     if path.is_symlink() or entry.kind != "file":
         return path.is_symlink() and entry.kind == "link" and str(path.readlink()) == entry.link_target
-    if path.stat().st_size != entry.size_bytes:
+    if entry.digests is None or path.stat().st_size != entry.size_bytes:
         return False
-    if name not in digests:
-        digests[name] = sha256_of(path)
-    return digests[name] == entry.sha256
+    asked = name, entry.digests.section_bytes
+    if asked not in known:
+        known[asked] = Digests.of(path, entry.digests.section_bytes)
+    return known[asked] == entry.digests
 
 
 def _archives(experiment: Experiment) -> Iterator[Source]:

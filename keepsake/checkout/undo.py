@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -19,6 +20,7 @@ from keepsake.checkout import places
 from keepsake.checkout.places import State
 from keepsake.checkout.saved import Place, read_git
 from keepsake.exceptions import DoesNotExist, KeepsakeError, ObjectNotFound, ReadError, WriteError
+from keepsake.repository.archive import Digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +32,9 @@ UNDO = Path(".keepsake") / "undo"
 
 KEPT = 10
 """How many of the last checkouts without a backup can be undone."""
+
+LEFT_BEHIND_S = 24 * 3600.0
+"""Age at which a backup without its record counts as left behind, in seconds."""
 
 _RECORD_NAME = "undo.json"
 _FILES_NAME = "files"
@@ -179,15 +184,14 @@ class Undo:
     def _undo(self, change: Change, plan: UndoPlan, repository: Repository, *, force: bool, dry_run: bool) -> None:
         places.refuse_links(self.target, change.name)
         path = self.target / change.name
-        present = places.state_of(path)
-        if present == change.was:
+        if _stands(change.was, path):
             return
         if change.was is None and change.now is not None and change.now.kind == "directory":
             # It is no matter whether an empty directory stays.
             with suppress(OSError):
                 if not dry_run:
                     path.rmdir()
-        elif present != change.now and (not force or (present is not None and present.kind == "directory")):
+        elif not _stands(change.now, path) and (not force or (path.is_dir() and not path.is_symlink())):
             plan.changed.append(change.name)
         elif change.was is None:
             plan.removed.append(change.name)
@@ -227,7 +231,7 @@ class Undo:
         if was.kind == "file":
             mode = fetched.stat().st_mode
             fetched.chmod(mode | 0o100 if was.is_executable else mode & ~0o111)
-        return places.state_of(fetched) == was
+        return was.fits(fetched)
 
     def _read_back(self, change: Change, place: Place, fetched: Path, repository: Repository) -> bool:
         if place.git is not None:
@@ -255,10 +259,21 @@ def _change_of(raw: dict[str, Any]) -> Change:
     was, now, place = raw["was"], raw["now"], raw["place"]
     return Change(
         raw["name"],
-        State(**was) if was is not None else None,
-        State(**now) if now is not None else None,
+        _state_of(was) if was is not None else None,
+        _state_of(now) if now is not None else None,
         Place(**place) if place is not None else None,
     )
+
+
+def _state_of(raw: dict[str, Any]) -> State:
+    digests = raw["digests"]
+    return State(
+        **raw | {"digests": Digests(tuple(digests["sha256"]), digests["section_bytes"]) if digests is not None else None}
+    )
+
+
+def _stands(state: State | None, path: Path) -> bool:
+    return not os.path.lexists(path) if state is None else state.fits(path)
 
 
 def _make(directory: Path) -> None:
@@ -271,5 +286,14 @@ def _make(directory: Path) -> None:
 
 def _forget_old(place: Path) -> None:
     old = sorted((undo for undo in _all_in(place) if not undo.has_backup), key=lambda undo: undo.created)[:-KEPT]
-    for undo in old:
-        shutil.rmtree(undo.directory, ignore_errors=True)
+    for directory in [*(undo.directory for undo in old), *_unfinished(place)]:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _unfinished(place: Path) -> Iterator[Path]:
+    """Yield backups that broke off before they were whole, and so before anything was overwritten."""
+    for directory in place.iterdir():
+        with suppress(OSError):
+            is_unfinished = directory.is_dir() and not (directory / _RECORD_NAME).exists()
+            if is_unfinished and time.time() - directory.stat().st_mtime > LEFT_BEHIND_S:
+                yield directory

@@ -6,10 +6,11 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keepsake.checkout.places import Kind, State, is_executable, kind_of, parents_of, sha256_of
+from keepsake.checkout.places import Kind, State, is_executable, kind_of, parents_of
 from keepsake.checkout.staging import walk
 from keepsake.exceptions import DoesNotExist, ReadError, WriteError
 from keepsake.repository import layout
+from keepsake.repository.archive import Digests
 from keepsake.storage.disk import size_text
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class VersionFile:
         kind: What it is.
         size_bytes: Its length; 0 for links and directories.
         is_executable: Whether the owner may execute it.
-        sha256: The digest of its content; None where the archive has no index.
+        digests: Of its content; None where the archive has no index.
         link_target: Where a link points to.
         staged: Where it lies, if it had to be fetched to be known.
     """
@@ -79,19 +80,16 @@ class VersionFile:
     kind: Kind
     size_bytes: int
     is_executable: bool
-    sha256: str | None
+    digests: Digests | None
     link_target: str | None
     staged: Path | None = None
 
     def state(self) -> State:
-        """Return what will stand where it goes to."""
+        """Return what will stand where it goes to; a file is read if nothing else tells what it holds."""
         if self.kind != "file":
             return State(self.kind, link_target=self.link_target)
-        return State("file", self.is_executable, self.content_sha256())
-
-    def content_sha256(self) -> str | None:
-        """Return the digest of a file's content, which is read if nothing else tells."""
-        return self.sha256 or (sha256_of(self.staged) if self.staged is not None else None)
+        digests = Digests.of(self.staged) if self.digests is None and self.staged is not None else self.digests
+        return State("file", self.is_executable, digests)
 
 
 class Version:
@@ -189,7 +187,7 @@ def _files_of(repository: Repository, source: Source, staging: Staging, only: st
     if source.has_index:
         return [
             VersionFile(
-                entry.path, source, entry.kind, entry.size_bytes, is_executable(entry.mode), entry.sha256, entry.link_target
+                entry.path, source, entry.kind, entry.size_bytes, is_executable(entry.mode), entry.digests, entry.link_target
             )
             for entry in repository.list_archive(source.key, only=only)
         ]

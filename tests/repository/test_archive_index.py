@@ -536,3 +536,19 @@ def test_content_that_is_altered_in_a_stored_member_is_found(
             read()
         assert list(tmp_path.iterdir()) == []
     assert archive.open_file(Ranges(bytes(altered)), "log").read() == files["log"]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 99, 100, 101, 200, 201])
+def test_digests_of_a_file_by_sections(tmp_path: Path, size_bytes: int) -> None:
+    from keepsake.repository.archive import Digests
+
+    path, content = tmp_path / "file", os.urandom(size_bytes)
+    path.write_bytes(content)
+    sections = [content[start : start + 100] for start in range(0, size_bytes, 100)] or [b""]
+    found = Digests.of(path, 100)
+    assert found.sha256 == tuple(hashlib.sha256(section).hexdigest() for section in sections)
+    assert Digests.of(path) == Digests((hashlib.sha256(content).hexdigest(),))
+    assert found.fit(path)
+    assert Digests.of(path).fit(path)
+    path.write_bytes(content + b"x")
+    assert not found.fit(path)

@@ -4,12 +4,13 @@ What goes into an archive is chosen by `keepsake.capture.files`; where it lies i
 `writing` stages and seals, `reading` lists, opens and extracts; the bytes are described in ``docs/format.md``.
 """
 
-from keepsake.repository.archive.entries import ArchivedFile
+from keepsake.repository.archive.entries import ArchivedFile, Digests
 from keepsake.repository.archive.reading import Source, check, describe, extract, list_files, open_file
 from keepsake.repository.archive.writing import layout_path, seal, stage
 
 __all__ = [
     "ArchivedFile",
+    "Digests",
     "Source",
     "check",
     "describe",

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from keepsake.exceptions import ReadError
 from keepsake.repository.archive.digests import SectionDigests
-from keepsake.repository.archive.entries import ArchivedFile, modified_at
+from keepsake.repository.archive.entries import ArchivedFile, Digests, modified_at
 from keepsake.repository.archive.members import decoded, sliced
 from keepsake.repository.archive.names import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from keepsake.repository.archive.index import Index, Part, Ranges
+    from keepsake.repository.archive.index import Index, Part, Ranges, Row
 
 FAR_BATCH_BYTES = 8 << 20
 """How much is read at once, packed and unpacked: enough that the way to a store does not count, and little enough to hold several."""
@@ -65,7 +65,14 @@ class IndexedArchive:
         """Return what the archive holds, in the order of the paths."""
         return [
             ArchivedFile(
-                row.path, row.size_bytes, row.mode & 0o777, modified_at(row.mtime), row.kind, row.link_target, row.sha256
+                row.path,
+                row.size_bytes,
+                row.mode & 0o777,
+                modified_at(row.mtime),
+                row.kind,
+                row.link_target,
+                row.sha256,
+                _digests(row),
             )
             for row in self._index.rows
         ]
@@ -153,3 +160,10 @@ class IndexedArchive:
     def damaged(self, why: str) -> ReadError:
         """Return the error for an archive that is not what its index says."""
         return ReadError(f"{self._where} is damaged: {why}")
+
+
+def _digests(row: Row) -> Digests | None:
+    known = tuple(digest for digest in row.digests if digest is not None)
+    if not known or len(known) < len(row.digests):
+        return None
+    return Digests(known, row.section_bytes if len(known) > 1 else None)
