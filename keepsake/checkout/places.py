@@ -31,6 +31,7 @@ class State:
         kind: What it is.
         is_executable: Whether the owner may execute the file.
         digests: What the file holds.
+        stamp: Length and time of the last change, in nanoseconds, of a file of which no digest is known.
         link_target: Where the link points to.
     """
 
@@ -38,6 +39,7 @@ class State:
     is_executable: bool = False
     digests: Digests | None = None
     link_target: str | None = None
+    stamp: tuple[int, int] | None = None
 
     def fits(self, path: Path) -> bool:
         """Tell whether this stands at a path.
@@ -45,8 +47,11 @@ class State:
         Raises:
             OSError: It cannot be read.
         """
-        found = _without_content(path)
-        return found == replace(self, digests=None) and (self.digests is None or self.digests.fit(path))
+        if _without_content(path) != replace(self, digests=None, stamp=None):
+            return False
+        if self.stamp is not None and self.stamp != file_stamp(path):
+            return False
+        return self.digests is None or self.digests.fit(path)
 
 
 def state_of(path: Path) -> State | None:
@@ -80,6 +85,12 @@ def kind_of(mode: int) -> Kind:
 def is_executable(mode: int) -> bool:
     """Tell whether the owner of a file may execute it: all of a mode that counts as a difference."""
     return bool(mode & stat.S_IXUSR)
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Return what tells with little effort whether a file was changed: its length, and when that was, in nanoseconds."""
+    status = path.lstat()
+    return status.st_size, status.st_mtime_ns
 
 
 def stamp_of(path: Path) -> tuple[int, ...] | None:

@@ -266,9 +266,13 @@ def _change_of(raw: dict[str, Any]) -> Change:
 
 
 def _state_of(raw: dict[str, Any]) -> State:
-    digests = raw["digests"]
+    digests, stamp = raw["digests"], raw["stamp"]
     return State(
-        **raw | {"digests": Digests(tuple(digests["sha256"]), digests["section_bytes"]) if digests is not None else None}
+        raw["kind"],
+        raw["is_executable"],
+        Digests(tuple(digests["sha256"]), digests["section_bytes"]) if digests is not None else None,
+        raw["link_target"],
+        tuple(stamp) if stamp is not None else None,
     )
 
 

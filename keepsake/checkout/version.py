@@ -6,11 +6,10 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keepsake.checkout.places import Kind, State, is_executable, kind_of, parents_of
+from keepsake.checkout.places import Kind, State, file_stamp, is_executable, kind_of, parents_of
 from keepsake.checkout.staging import walk
 from keepsake.exceptions import DoesNotExist, ReadError, WriteError
 from keepsake.repository import layout
-from keepsake.repository.archive import Digests
 from keepsake.storage.disk import size_text
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from keepsake.checkout.staging import Staging
     from keepsake.checkpoint import Checkpoint
     from keepsake.experiment import Experiment
+    from keepsake.repository.archive import Digests
     from keepsake.repository.records import ArchiveInfo, CheckpointRecord, ExperimentRecord
     from keepsake.repository.repository import Repository
 
@@ -85,11 +85,12 @@ class VersionFile:
     staged: Path | None = None
 
     def state(self) -> State:
-        """Return what will stand where it goes to; a file is read if nothing else tells what it holds."""
+        """Return what will stand where it goes to."""
         if self.kind != "file":
             return State(self.kind, link_target=self.link_target)
-        digests = Digests.of(self.staged) if self.digests is None and self.staged is not None else self.digests
-        return State("file", self.is_executable, digests)
+        # To read it only for a digest would take as long as fetching it did.
+        stamp = file_stamp(self.staged) if self.digests is None and self.staged is not None else None
+        return State("file", self.is_executable, self.digests, stamp=stamp)
 
 
 class Version:

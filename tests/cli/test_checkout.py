@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -485,3 +487,32 @@ def test_a_checkout_reads_no_other_record(repo: Repo, here: Run) -> None:
     (repo.root / f"metadata/experiments/{full_id('abcdef0')}.json").write_text("damaged", encoding="ascii")
     result = here("checkout", FINISHED, "-o", "out")
     assert (result.code, "damaged" in result.err) == (0, False)
+
+
+def without_an_index(repo: Repo) -> None:
+    """Let the files of the best checkpoint be as keepsake 0.4.2 stores them."""
+    from keepsake.repository import layout
+    from tests.cli.conftest import FINISHED, FINISHED_BEST
+
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        entry = tarfile.TarInfo(f"{FINISHED_BEST}/model.pth")
+        entry.size, entry.mtime, entry.mode = len(SAVED["model.pth"]), 1_600_000_000, 0o644
+        tar.addfile(entry, io.BytesIO(SAVED["model.pth"]))
+    repo.repository.storage.write(layout.checkpoint_archive_key(FINISHED_BEST), packed.getvalue())
+    record = repo.repository.load(FINISHED)
+    record.checkpoints[0].archive = None
+    record.checkpoints[0].raw = {}
+    repo.repository.save(record)
+
+
+def test_an_archive_without_an_index(repo: Repo, here: Run) -> None:
+    without_an_index(repo)
+    assert here("checkout", "fe6a313").code == 0
+    assert here("checkout", "fe6a313").err.splitlines()[-1] == "0 files written."
+    (repo.directory / "model.pth").write_bytes(b"edited weights")
+    assert notes_of(here("checkout", "--undo"))["model.pth"] == "was changed since, and stays as it is"
+    assert notes_of(here("checkout", "fe6a313"))["model.pth"] == "your version is not in Git HEAD and not in Keepsake"
+    assert here("checkout", "fe6a313", "--backup").code == 0
+    assert here("checkout", "--undo").code == 0
+    assert (repo.directory / "model.pth").read_bytes() == b"edited weights"
