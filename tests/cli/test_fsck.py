@@ -191,10 +191,3 @@ def test_recorded_text_cannot_steer_the_terminal(repo: Repo, here: Run) -> None:
     result = here("fsck")
     assert result.code == 7
     assert "\x1b" not in result.out + result.err
-
-
-def test_a_terminal_sees_how_far_it_is(repo: Repo, terminal: Any) -> None:
-    result = terminal("fsck").end()
-    assert result.code == 0
-    assert "reading" in result.out
-    assert "100%" in result.out

@@ -7,7 +7,9 @@ import io
 
 import pytest
 
+from keepsake import cli
 from keepsake.cli import terminal
+from tests.cli.conftest import Repo
 
 
 class Screen(io.StringIO):
@@ -41,3 +43,15 @@ def test_what_is_done_at_once_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_terminal_nobody_watches() -> None:
     with terminal.progress("fetching") as progress:
         assert progress is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "label"), [(["fsck"], "reading"), (["checkout", "eb96def", "-o", "out"], "fetching")], ids=["fsck", "checkout"]
+)
+def test_commands_say_how_far_they_are(repo: Repo, monkeypatch: pytest.MonkeyPatch, arguments: list[str], label: str) -> None:
+    monkeypatch.setattr(terminal, "PATIENCE_S", -1.0)
+    screen = Screen()
+    with contextlib.redirect_stderr(screen), pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert not ended.value.code
+    assert label in screen.getvalue()
