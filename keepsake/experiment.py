@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from keepsake.project import Project
+    from keepsake.repository.archive import ArchivedFile
     from keepsake.repository.repository import Repository
 
 __all__ = ["Experiment", "ExperimentList"]

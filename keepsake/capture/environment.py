@@ -45,7 +45,7 @@ class Environment:
         python_version: Such as ``"3.11.7"``.
         pid: ID of the process.
         system: ``os``, ``cpus`` and ``memory_bytes`` that this process may use, ``gpus`` with their names and memory.
-        git: ``commit``, ``branch``, ``dirty`` and ``remote``; None outside Git.
+        git: ``commit``, ``branch``, ``dirty``, how many files are ``modified``, and ``remote``; None outside Git.
     """
 
     user: str
@@ -282,6 +282,7 @@ def _git(directory: Path) -> dict[str, Any] | None:
         "commit": commit or None,
         "branch": branch or None,
         "dirty": bool(changes) if status == 0 else None,
+        "modified": len(changes.splitlines()) if status == 0 else None,
         "remote": _remote(remotes),
     }
 

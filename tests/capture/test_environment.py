@@ -212,16 +212,16 @@ class TestGit:
 
     def test_no_commits_yet(self, directory: Path) -> None:
         self.git("init", "--quiet", cwd=directory)
-        assert self.found(directory) == {"commit": None, "branch": "main", "dirty": False, "remote": None}
+        assert self.found(directory) == {"commit": None, "branch": "main", "dirty": False, "modified": 0, "remote": None}
 
     def test_commit_branch_and_changes(self, repository: Path) -> None:
         commit = self.git("rev-parse", "HEAD", cwd=repository)
-        clean = {"commit": commit, "branch": "main", "dirty": False, "remote": None}
+        clean = {"commit": commit, "branch": "main", "dirty": False, "modified": 0, "remote": None}
         (repository / "untracked.txt").write_text("1", encoding="utf-8")
         (repository / "sub").mkdir()
         assert self.found(repository) == self.found(repository / "sub") == clean
         (repository / "train.py").write_text("2", encoding="utf-8")
-        assert self.found(repository) == {**clean, "dirty": True}
+        assert self.found(repository) == {**clean, "dirty": True, "modified": 1}
 
     def test_a_commit_that_is_on_no_branch(self, repository: Path) -> None:
         self.git("checkout", "--quiet", "--detach", cwd=repository)
@@ -299,4 +299,4 @@ class TestGit:
         if hangs == "always":
             assert found is None
         else:
-            assert found == {"commit": commit, "branch": "main", "dirty": None, "remote": None}
+            assert found == {"commit": commit, "branch": "main", "dirty": None, "modified": None, "remote": None}
