@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keepsake.experiment import Experiment
+    from keepsake.repository.archive import ArchivedFile
 
 __all__ = ["Checkpoint", "CheckpointList", "PrimaryMetric"]
 
@@ -92,6 +93,21 @@ class Checkpoint:
         """
         self._require_files()
         return self.experiment.repository.open_file(layout.checkpoint_archive_key(self.id), Path(path).as_posix())
+
+    def files(self) -> list[ArchivedFile]:
+        """Return what was saved: paths, sizes and digests, from the archive's index alone where it has one.
+
+        Raises:
+            DoesNotExist: The checkpoint has no files.
+            ReadError: The archive is missing or damaged.
+
+        Example:
+            >>> import keepsake
+            >>> [file.path for file in keepsake.experiments.get("4591273").best().files()]  # doctest: +SKIP
+            ['model.pth']
+        """
+        self._require_files()
+        return self.experiment.repository.list_archive(layout.checkpoint_archive_key(self.id))
 
     def checkout(
         self, output_directory: str | os.PathLike[str], quiet: bool = False, *, path: str | os.PathLike[str] | None = None

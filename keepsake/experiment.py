@@ -108,7 +108,7 @@ class Experiment:
 
     @property
     def git(self) -> dict[str, Any] | None:
-        """``commit``, ``branch``, ``dirty`` and ``remote`` of the project's Git repository, if it has one."""
+        """``commit``, ``branch``, ``dirty``, ``modified`` and ``remote`` of the project's Git repository, if it has one."""
         return self.record.git
 
     @property
@@ -436,10 +436,30 @@ class Experiment:
             DoesNotExist: No code was saved, or not this file.
             ReadError: The archive is missing or damaged.
         """
+        self._require_code()
+        return self.repository.open_file(layout.experiment_archive_key(self.id), PurePath(path).as_posix())
+
+    def files(self) -> list[ArchivedFile]:
+        """Return what was saved as code: paths, sizes and digests, from the archive's index alone where it has one.
+
+        The files of a checkpoint are returned by `Checkpoint.files`.
+
+        Raises:
+            DoesNotExist: No code was saved.
+            ReadError: The archive is missing or damaged.
+
+        Example:
+            >>> import keepsake
+            >>> [file.path for file in keepsake.experiments.get("4591273").files()]  # doctest: +SKIP
+            ['train.py']
+        """
+        self._require_code()
+        return self.repository.list_archive(layout.experiment_archive_key(self.id))
+
+    def _require_code(self) -> None:
         if self.path is None:
             raise DoesNotExist(f"experiment {self.short_id()} has no saved code: init() was not given a path")
         self.wait_for_files(self.record)
-        return self.repository.open_file(layout.experiment_archive_key(self.id), PurePath(path).as_posix())
 
     def checkout(
         self,
