@@ -114,6 +114,16 @@ def safe(text: str) -> str:
     return "".join(char if _is_harmless(char) else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
+def safe_block(block: str) -> str:
+    r"""Return a text of many lines without what could steer a terminal; line breaks and tabs stay.
+
+    Example:
+        >>> safe_block("a\tb\n" + chr(27) + "c")
+        'a\tb\n\\x1bc'
+    """
+    return "\n".join("\t".join(map(safe, line.split("\t"))) for line in block.split("\n"))
+
+
 def _is_harmless(char: str) -> bool:
     # Cc: control characters; Cf: invisible ones, some of which reverse the direction of text; Cs: lone surrogates;
     # Zl and Zp: line and paragraph separators. The joiner of emoji sequences is harmless.
@@ -159,6 +169,45 @@ def cut(text: str, limit: int = MAX_CELL) -> str:
     return f"{head}…{tail}"
 
 
+def cut_end(text: str, limit: int) -> str:
+    """Return a text that takes no more than so many columns, with an ellipsis at its end where it was longer.
+
+    Example:
+        >>> cut_end("val_loss, val_acc, train_loss", 18)
+        'val_loss, val_acc…'
+    """
+    if width(text) <= limit:
+        return text
+    head, used = "", 0
+    for char in text:
+        used += _char_width(char)
+        if used > limit - 1:
+            break
+        head += char
+    return f"{head}…"
+
+
+def wrapped(text: str, limit: int) -> list[str]:
+    """Return a text as lines of no more than so many columns, broken at spaces, and within a word where it is longer than a line.
+
+    Example:
+        >>> wrapped("python train.py --lr 0.1", 15)
+        ['python train.py', '--lr 0.1']
+    """
+    lines: list[str] = []
+    start, used, space = 0, 0, 0  # of the present line: where it begins, how wide it is, where its last space is
+    for position, char in enumerate(text):
+        columns = _char_width(char)
+        if used + columns > limit and position > start:
+            end = position if char == " " or space <= start else space
+            lines.append(text[start:end])
+            start = end + (text[end] == " ")
+            used = width(text[start:position])
+        used += columns if position >= start else 0
+        space = position if char == " " else space
+    return [*lines, text[start:]] if start < len(text) or not lines else lines
+
+
 def age(seconds: float) -> str:
     """Return a time span in its largest unit.
 
@@ -192,8 +241,11 @@ def span(seconds: float) -> str:
 
 
 def local(moment: datetime) -> str:
-    """Return a moment in the reader's time zone, with its name."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z").rstrip()
+    """Return a moment in the reader's time zone, with its name; one that does not exist there, at either end of time, as ISO 8601."""
+    try:
+        return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z").rstrip()
+    except (OverflowError, ValueError):
+        return iso(moment)
 
 
 def iso(moment: datetime) -> str:
@@ -214,6 +266,7 @@ def size(size_bytes: float) -> str:
         ['0 B', '999 B', '212 kB', '101 MB', '4.04 GB']
     """
     unit = "B"
+    size_bytes = float(min(size_bytes, 1 << 90))  # a record may claim any number
     for larger in ("kB", "MB", "GB", "TB"):
         if size_bytes < 999.5:  # what would be rounded to 1000 belongs to the next unit
             break

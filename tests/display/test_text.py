@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import time
 import unicodedata
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +12,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepsake.display.text import MAX_CELL, age, cell, column, cut, iso, local, number, plural, safe, size, span, width
+from keepsake.display.text import (
+    MAX_CELL,
+    age,
+    cell,
+    column,
+    cut,
+    cut_end,
+    iso,
+    local,
+    number,
+    plural,
+    safe,
+    safe_block,
+    size,
+    span,
+    width,
+    wrapped,
+)
 
 finite = st.floats(-1e300, 1e300)
 
@@ -201,3 +220,61 @@ def test_widths() -> None:
     assert width(cut("x" * (MAX_CELL + 1))) == MAX_CELL
     assert cut("a-very-long-name-indeed", 11) == "a-ver…ndeed"
     assert width(cut("模" * 20, 11)) <= 11
+
+
+# --- lines ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "lines"),
+    [
+        ("", 5, [""]),
+        ("one two", 7, ["one two"]),
+        ("one two", 6, ["one", "two"]),
+        ("one two", 3, ["one", "two"]),
+        ("abcdefgh", 3, ["abc", "def", "gh"]),
+        ("a bcdefgh i", 4, ["a", "bcde", "fgh", "i"]),
+        ("a  b", 2, ["a ", "b"]),
+        ("  abc", 3, [" ", "abc"]),
+        ("模型模型", 5, ["模型", "模型"]),
+    ],
+)
+def test_lines_are_broken_at_spaces_and_within_long_words(text: str, limit: int, lines: list[str]) -> None:
+    assert wrapped(text, limit) == lines
+
+
+@given(st.text(), st.integers(2, 40))
+def test_broken_lines_fit_and_lose_nothing_but_spaces(text: str, limit: int) -> None:
+    lines = wrapped(text, limit)
+    assert all(width(line) <= limit for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+@given(st.text(), st.integers(1, 40))
+def test_what_is_cut_at_its_end_fits(text: str, limit: int) -> None:
+    shown = cut_end(text, limit)
+    assert width(shown) <= limit
+    assert shown == text or (shown.endswith("…") and text.startswith(shown[:-1]))
+
+
+@given(st.text())
+def test_a_block_keeps_its_lines_and_tabs(text: str) -> None:
+    shown = safe_block(text)
+    assert (shown.count("\n"), shown.count("\t")) == (text.count("\n"), text.count("\t"))
+    assert safe(shown.replace("\n", "").replace("\t", "")) == shown.replace("\n", "").replace("\t", "")
+
+
+@pytest.mark.parametrize("moment", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, tzinfo=UTC)])
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_what_no_calendar_of_the_reader_holds_is_a_time_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, zone: str, moment: datetime
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        assert re.search(r"1-01-01[ T]|9999-12-31[ T]", local(moment))
+    time.tzset()
+
+
+def test_a_size_beyond_all_floats_is_a_size_all_the_same() -> None:
+    assert size(10**400).endswith(" TB")
