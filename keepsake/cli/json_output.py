@@ -9,7 +9,9 @@ from keepsake.repository import fast_json
 from keepsake.repository.records import encode_value, format_time
 
 if TYPE_CHECKING:
+    from keepsake.display.details import Annotated
     from keepsake.query.compare import Comparison, Pair, Side
+    from keepsake.repository.archive import ArchivedFile
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
     from keepsake.repository.summary import Summary
 
@@ -55,8 +57,8 @@ def listed(record: Summary) -> dict[str, Any]:
     }
 
 
-def shown(record: ExperimentRecord) -> dict[str, Any]:
-    """Return what ``show --json`` prints of an experiment: the whole record, and what follows from it."""
+def shown(record: ExperimentRecord, annotation: Annotated | None = None) -> dict[str, Any]:
+    """Return what ``show --json`` prints of an experiment: the whole record, what follows from it, and what people said of it later."""
     best, latest = record.best(), record.latest()
     return {
         **record.to_json(),
@@ -64,13 +66,32 @@ def shown(record: ExperimentRecord) -> dict[str, Any]:
         **_status(record),
         "best_checkpoint": best.id if best is not None else None,
         "latest_checkpoint": latest.id if latest is not None else None,
+        "name": annotation.name if annotation is not None else "",
+        "tags": list(annotation.tags) if annotation is not None else [],
+        "notes": annotation.notes if annotation is not None else "",
+        "aliases": dict(annotation.aliases) if annotation is not None else {},
     }
 
 
-def shown_checkpoint(record: ExperimentRecord, checkpoint: CheckpointRecord) -> dict[str, Any]:
+def shown_checkpoint(
+    record: ExperimentRecord, checkpoint: CheckpointRecord, annotation: Annotated | None = None
+) -> dict[str, Any]:
     """Return what ``show --json`` prints of a checkpoint."""
-    experiment = {key: value for key, value in shown(record).items() if key != "checkpoints"}
-    return {**checkpoint.to_json(), "experiment": experiment}
+    experiment = {key: value for key, value in shown(record, annotation).items() if key != "checkpoints"}
+    aliases = [alias for alias, checkpoint_id in experiment["aliases"].items() if checkpoint_id == checkpoint.id]
+    return {**checkpoint.to_json(), "aliases": aliases, "experiment": experiment}
+
+
+def archived_file(file: ArchivedFile) -> dict[str, Any]:
+    """Return what ``show --files --json`` prints of a file."""
+    return {
+        "path": file.path,
+        "kind": file.kind,
+        "size_bytes": file.size_bytes,
+        "sha256": file.sha256,
+        "link_target": file.link_target,
+        "modified": format_time(file.modified),
+    }
 
 
 def compared(comparison: Comparison) -> dict[str, Any]:

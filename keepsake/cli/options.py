@@ -118,6 +118,7 @@ def view(ctx: click.Context, *, short: int, every: bool = False, fits: bool = Tr
         every=every,
         short=short,
         style=terminal.style(ctx.ensure_object(dict).get("color")),
+        unicode=terminal.can_draw(),
     )
 
 

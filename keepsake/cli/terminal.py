@@ -76,6 +76,19 @@ def columns() -> int | None:
     return shutil.get_terminal_size().columns if is_terminal() else None
 
 
+DRAWING = "▁▂▃▄▅▆▇█│├└─"
+"""What sparklines and trees are drawn with."""
+
+
+def can_draw() -> bool:
+    """Tell whether the encoding of standard output has what sparklines and trees are drawn with."""
+    try:
+        DRAWING.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
 # --- progress ---------------------------------------------------------------------------------------------------------
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+import shlex
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Protocol
 
 from keepsake.display import text
+from keepsake.display.facts import NAME_WIDTH, Fact, hanging, one_below_the_other, side_by_side
+from keepsake.display.files import file_table
+from keepsake.display.metrics import checkpoint_table, metric_name, metric_table, notes, value_style
 from keepsake.display.tables import GAP, STATUS_STYLES, Column, View, fitting, lines
 from keepsake.values import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from keepsake.repository.archive import ArchivedFile
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 
-PARAMS_SHOWN = 20
-METRICS_SHOWN = 20
+PARAMS_SHOWN = 24
 PACKAGES_SHOWN = 5
-CHECKPOINTS_SHOWN = 10
+FILES_SHOWN = 10
 
 TELLING_PACKAGES = frozenset(
     [
@@ -37,63 +41,99 @@ TELLING_PACKAGES = frozenset(
 )
 """Packages that are named first: their versions decide what comes out of a training."""
 
-NAME_WIDTH = 10
+
+class Annotated(Protocol):
+    """What people have said of an experiment after it was recorded; `keepsake.repository.annotations` has it."""
+
+    @property
+    def name(self) -> str:
+        """Its name, "" for none."""
+        ...
+
+    @property
+    def tags(self) -> Sequence[str]:
+        """Its tags."""
+        ...
+
+    @property
+    def notes(self) -> str:
+        """A text of any length."""
+        ...
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """IDs of its checkpoints by alias."""
+        ...
 
 
-def experiment_details(record: ExperimentRecord, view: View) -> list[str]:
+def experiment_details(
+    record: ExperimentRecord,
+    view: View,
+    *,
+    history: Mapping[str, Sequence[Any]] | None = None,
+    annotation: Annotated | None = None,
+    options: Sequence[str] = (),
+) -> list[str]:
     """Return an experiment's page.
 
     Args:
         record: The experiment.
         view: How it is to look; ``every`` shows all params, packages, metrics and checkpoints.
+        history: The values of each metric in their order, None where there is none; those of the checkpoints if not given.
+        annotation: What people have said of it.
+        options: What commands that are to be pasted need as well, such as ``["-R", "s3://acme/hotdog"]``.
     """
-    page = [_title(record, view), *_pairs(_head(record, view))]
-    page += _section(view, f"{'Params':<{NAME_WIDTH}}  {len(flatten(record.params))}", _params(record, view))
-    page += _section(view, "Packages", _packages(record.python_packages, view))
-    page += _metrics(record, view)
-    page += _section(view, f"Checkpoints ({len(record.checkpoints)})", _checkpoints(record, view))
-    if record.path is not None or any(checkpoint.has_files for checkpoint in record.checkpoints):
-        page += ["", f"keepsake checkout {record.id[: view.short]} -o out/      get code and best weights"]
+    aliases = annotation.aliases if annotation is not None else {}
+    page = [*_title(record, view), *_head(record, view, annotation)]
+    page += _params(record, view)
+    page += _packages(record.python_packages, view)
+    metrics = metric_table(record, history if history is not None else _courses(record), view)
+    page += _section(view, metrics[0], metrics[1:]) if metrics else []
+    page += _section(view, f"Checkpoints ({len(record.checkpoints)})", checkpoint_table(record, aliases, view))
+    page += _closing(_commands(record, view), options, view)
     return page
 
 
-def checkpoint_details(record: ExperimentRecord, checkpoint: CheckpointRecord, view: View) -> list[str]:
-    """Return a checkpoint's page: its own facts, then its experiment's head.
+def checkpoint_details(
+    record: ExperimentRecord,
+    checkpoint: CheckpointRecord,
+    view: View,
+    *,
+    files: Sequence[ArchivedFile] = (),
+    annotation: Annotated | None = None,
+    options: Sequence[str] = (),
+) -> list[str]:
+    """Return a checkpoint's page: its own facts and files, then its experiment's head.
 
     Args:
         record: The checkpoint's experiment.
         checkpoint: The checkpoint.
-        view: How it is to look; ``every`` shows all params.
+        view: How it is to look; ``every`` shows all files and params.
+        files: What its archive holds, as far as that is known.
+        annotation: What people have said of its experiment.
+        options: See `experiment_details`.
     """
     short = checkpoint.id[: view.short]
-    age = text.age((view.now - checkpoint.created).total_seconds())
-    notes = _notes(record, checkpoint)
-    page = [f"Checkpoint {view.style(short, 'bold')}  step {checkpoint.step}, {age} ago"]
-    page += _pairs(
-        {
-            "ID": checkpoint.id,
-            "Made": text.local(checkpoint.created),
-            "Place": f"{' and '.join(notes)} of its experiment" if notes else None,
-            "Saved": _saved(checkpoint),
-        }
-    )
-    cells = {_metric_name(record, name): _styled(value, view) for name, value in checkpoint.metrics.items()}
-    page += _section(view, "Metrics", _pairs(cells))
-    page += ["", _title(record, view), *_pairs(_head(record, view))]
-    page += _section(view, f"{'Params':<{NAME_WIDTH}}  {len(flatten(record.params))}", _params(record, view))
-    if checkpoint.has_files:
-        page += ["", f"keepsake checkout {short} -o out/      get code and these files"]
+    page = _checkpoint_head(record, checkpoint, view, annotation)
+    metrics = checkpoint.metrics.items()
+    facts = [Fact(f"  {metric_name(record, name)}", text.cell(value), value_style(value)) for name, value in metrics]
+    page += _section(view, "Metrics", one_below_the_other(facts, view))
+    page += _section(view, "Files", _files(files, view))
+    page += ["", *_title(record, view), *_head(record, view, annotation)]
+    page += _params(record, view)
+    commands = {f"keepsake checkout {short} -o out/": "get code and these files"} if checkpoint.has_files else {}
+    page += _closing(commands, options, view)
     return page
 
 
 # --- head -----------------------------------------------------------------------------------------------------------
 
 
-def _title(record: ExperimentRecord, view: View) -> str:
-    status = view.style(_status(record, view), STATUS_STYLES[record.status.word])
-    if not record.is_uploaded:
-        status += f"  {text.NOT_UPLOADED}"
-    return f"Experiment {view.style(record.id[: view.short], 'bold')}  {status}"
+def _title(record: ExperimentRecord, view: View) -> list[str]:
+    short = record.id[: view.short]
+    status = _status(record, view) + (f"  {text.NOT_UPLOADED}" if not record.is_uploaded else "")
+    first, *further = hanging(f"Experiment {short}  ", status, view, STATUS_STYLES[record.status.word])
+    return [first.replace(short, view.style(short, "bold"), 1), *further]
 
 
 def _status(record: ExperimentRecord, view: View) -> str:
@@ -112,31 +152,47 @@ def _status(record: ExperimentRecord, view: View) -> str:
     return f"stopped (finished){ago}" if status.reason == "finished" else status.word
 
 
-def _head(record: ExperimentRecord, view: View) -> dict[str, str | None]:
-    system = record.system or {}
-    gpus = [gpu.get("name", gpu) if isinstance(gpu, dict) else gpu for gpu in system.get("gpus") or ()]
-    where = [
-        f"{record.user}@{record.host}" if record.host else record.user,
-        *map(str, gpus),
-        f"Python {record.python_version}" if record.python_version else "",
-        str(system.get("os") or ""),
-    ]
-    return {
-        "ID": record.id,
+def _head(record: ExperimentRecord, view: View, annotation: Annotated | None) -> list[str]:
+    facts = {
         "Ran": _ran(record, view),
         "Resumed": _resumed(record),
-        "Command": text.safe(record.command) or None,
-        "Where": text.safe(", ".join(part for part in where if part)) or None,
+        "Command": text.safe(record.command),
+        "Where": _where(record),
         "Git": _git(record.git or {}),
-        "Saved": "; ".join(filter(None, (_saved_code(record), _saved_checkpoints(record)))) or None,
+        "Saved": "; ".join(filter(None, (_saved_code(record), _saved_checkpoints(record)))),
     }
+    if annotation is not None and annotation.notes.strip():
+        facts["Notes"] = "\n".join(text.safe(line) for line in annotation.notes.strip().splitlines())
+    return [
+        *one_below_the_other([Fact("ID", _id(record.id, view))], view),
+        *(_names(annotation, view) if annotation is not None else []),
+        *one_below_the_other([Fact(name, value) for name, value in facts.items() if value], view),
+    ]
 
 
-def _resumed(record: ExperimentRecord) -> str | None:
-    if not record.resumed:
-        return None
-    last = text.local(max(record.resumed))
-    return last if len(record.resumed) == 1 else f"{len(record.resumed)} times, last {last}"
+def _id(id: str, view: View) -> str:
+    room = view.width - NAME_WIDTH - len(GAP) if view.width is not None else len(id)
+    if len(id) <= room:
+        return id
+    full = "  (full: --json)"
+    return text.cut(id, max(room - len(full), text.MAX_CELL)) + full
+
+
+def _names(annotation: Annotated, view: View) -> list[str]:
+    """Return name, tags and aliases: side by side where there is room, else one below the other."""
+    said = {
+        "Name": text.safe(annotation.name),
+        "Tags": ", ".join(map(text.safe, annotation.tags)),
+        "Aliases": ", ".join(f"@{text.safe(alias)}" for alias in annotation.aliases),
+    }
+    facts = [Fact(name, value) for name, value in said.items() if value]
+    if not facts:
+        return []
+    start = one_below_the_other(facts[:1], view)
+    line = (GAP * 2).join([*start, *(f"{fact.name}{GAP}{fact.value}" for fact in facts[1:])])
+    if len(start) == 1 and (view.width is None or text.width(line) <= view.width):
+        return [line]
+    return one_below_the_other(facts, view)
 
 
 def _ran(record: ExperimentRecord, view: View) -> str:
@@ -148,13 +204,50 @@ def _ran(record: ExperimentRecord, view: View) -> str:
     return ran
 
 
-def _git(git: Mapping[str, Any]) -> str | None:
+def _resumed(record: ExperimentRecord) -> str:
+    if not record.resumed:
+        return ""
+    last = text.local(max(record.resumed))
+    return last if len(record.resumed) == 1 else f"{len(record.resumed)} times, last {last}"
+
+
+def _where(record: ExperimentRecord) -> str:
+    system = record.system or {}
+    parts = [
+        f"{record.user}@{record.host}" if record.host else record.user,
+        *_gpus(system.get("gpus")),
+        f"Python {record.python_version}" if record.python_version else "",
+        str(system.get("os") or ""),
+    ]
+    return text.safe(", ".join(part for part in parts if part))
+
+
+def _gpus(recorded: Any) -> list[str]:
+    """Return what there is of GPUs, equal ones together, such as ``8x H200 151 GB``, and their driver."""
+    gpus = [gpu for gpu in recorded if isinstance(gpu, dict)] if isinstance(recorded, list) else []
+    kinds = Counter((str(gpu.get("name") or "GPU"), _memory(gpu)) for gpu in gpus)
+    drivers = dict.fromkeys(str(gpu["driver"]) for gpu in gpus if gpu.get("driver"))
+    return [*(f"{count}x {name}{memory}" for (name, memory), count in kinds.items()), *(f"driver {one}" for one in drivers)]
+
+
+def _memory(gpu: Mapping[str, Any]) -> str:
+    size_bytes = gpu.get("memory_bytes")
+    return f" {text.size(size_bytes)}" if isinstance(size_bytes, int) and size_bytes > 0 else ""
+
+
+def _git(git: Mapping[str, Any]) -> str:
     if not git.get("commit"):
-        return None
+        return ""
     branch = f" on {git['branch']}" if git.get("branch") else ""
-    dirty = ", with changes that are not committed" if git.get("dirty") else ""
     remote = f", {git['remote']}" if git.get("remote") else ""
-    return text.safe(f"{str(git['commit'])[:7]}{branch}{dirty}{remote}")
+    return text.safe(f"{str(git['commit'])[:7]}{branch}{_changes(git)}{remote}")
+
+
+def _changes(git: Mapping[str, Any]) -> str:
+    modified = git.get("modified")
+    if isinstance(modified, int) and modified > 0:
+        return f", {text.plural(modified, 'file')} modified"
+    return ", with changes that are not committed" if git.get("dirty") else ""
 
 
 def _saved_code(record: ExperimentRecord) -> str:
@@ -172,14 +265,34 @@ def _saved_checkpoints(record: ExperimentRecord) -> str:
     return f"{text.plural(len(record.checkpoints), 'checkpoint')}{f' {text.size(size_bytes)}' if size_bytes else ''}"
 
 
+def _checkpoint_head(
+    record: ExperimentRecord, checkpoint: CheckpointRecord, view: View, annotation: Annotated | None
+) -> list[str]:
+    age = text.age((view.now - checkpoint.created).total_seconds())
+    noted = notes(record, annotation.aliases if annotation is not None else {}).get(checkpoint.id, [])
+    places = [note for note in noted if not note.startswith("@")]
+    aliases = [note for note in noted if note.startswith("@")]
+    facts = {
+        "ID": _id(checkpoint.id, view),
+        "Aliases": ", ".join(aliases),
+        "Made": text.local(checkpoint.created),
+        "Place": f"{' and '.join(places)} of its experiment" if places else "",
+        "Saved": _saved(checkpoint),
+    }
+    return [
+        f"Checkpoint {view.style(checkpoint.id[: view.short], 'bold')}  step {checkpoint.step}, {age} ago",
+        *one_below_the_other([Fact(name, value) for name, value in facts.items() if value], view),
+    ]
+
+
 def _saved(checkpoint: CheckpointRecord) -> str:
-    path = text.safe(checkpoint.path or "")
     if not checkpoint.has_files:
         return "metrics only"
-    if checkpoint.archive is None:
+    path, archive = text.safe(checkpoint.path or ""), checkpoint.archive
+    if archive is None:
         return f"{path}{' (not stored yet)' if checkpoint.archive_pending else ''}"
-    archive = checkpoint.archive
-    return f"{path}  {text.plural(archive.files, 'file')} {text.size(archive.size_bytes)}  sha256 {archive.sha256[:7]}"
+    digest = text.safe(archive.sha256)
+    return f"{path}  {text.plural(archive.files, 'file')} {text.size(archive.size_bytes)}  sha256 {digest[:7]}"
 
 
 # --- sections -------------------------------------------------------------------------------------------------------
@@ -189,124 +302,70 @@ def _section(view: View, heading: str, body: Sequence[str]) -> list[str]:
     return ["", view.style(heading, "bold"), *body] if body else []
 
 
+def _counted(heading: str, count: int) -> str:
+    return f"{heading:<{NAME_WIDTH}}{GAP}{count}"
+
+
 def _params(record: ExperimentRecord, view: View) -> list[str]:
-    flat = flatten(record.params)
-    shown = list(flat.items()) if view.every else list(flat.items())[:PARAMS_SHOWN]
-    return [
-        *_pairs({f"  {text.safe(name)}": _styled(value, view) for name, value in shown}),
-        *_more(len(flat) - len(shown)),
-    ]
+    params = flatten(record.params)
+    shown = list(params.items())[:PARAMS_SHOWN] if view.is_short else params.items()
+    facts = [Fact(f"  {text.safe(name)}", text.cell(value), value_style(value)) for name, value in shown]
+    more = len(params) - len(facts)
+    body = [*side_by_side(facts, view), *([f"  … {more} more: --all"] if more else [])]
+    return _section(view, _counted("Params", len(params)), body)
 
 
 def _packages(packages: Mapping[str, str], view: View) -> list[str]:
-    if view.every:
-        return _pairs({f"  {text.safe(name)}": text.safe(version) for name, version in packages.items()})
+    if not view.is_short:
+        facts = [Fact(f"  {text.safe(name)}", text.safe(version)) for name, version in packages.items()]
+        return _section(view, _counted("Packages", len(facts)), side_by_side(facts, view))
+    if not packages:
+        return []
     ordered = sorted(packages.items(), key=lambda item: item[0].lower() not in TELLING_PACKAGES)
     shown = [f"{text.safe(name)} {text.safe(version)}" for name, version in ordered[:PACKAGES_SHOWN]]
-    more = f", … {len(packages) - len(shown)} more: --all" if len(packages) > len(shown) else ""
-    return [f"  {', '.join(shown)}{more}"] if shown else []
+    more = [f"… {len(packages) - len(shown)} more: --all"] if len(packages) > len(shown) else []
+    first, *further = one_below_the_other([Fact("Packages", ", ".join([*shown, *more]))], view)
+    return ["", first.replace("Packages", view.style("Packages", "bold"), 1), *further]
 
 
-def _metrics(record: ExperimentRecord, view: View) -> list[str]:
-    """Return each metric with its value at the best checkpoint and the last value that it had."""
-    names = _metric_names(record)
-    shown = names if view.every else names[:METRICS_SHOWN]
-    if not shown:
-        return []
-    best = record.best()
-    last = {name: value for checkpoint in record.checkpoints for name, value in checkpoint.metrics.items()}
-    at_best = best.metrics if best is not None else {}
-    pairs = [iter(text.column([values[name] for values in (at_best, last) if name in values])) for name in shown]
-    columns = [
-        Column("Metrics", [_metric_name(record, name) for name in shown]),
-        Column("best", [_cut(next(pair), view) if name in at_best else "-" for name, pair in zip(shown, pairs, strict=True)]),
-        Column("last", [_cut(next(pair), view) for pair in pairs], styles=[_value_style(last[name]) for name in shown]),
+def _courses(record: ExperimentRecord) -> dict[str, list[Any]]:
+    """Return the values of each metric at the checkpoints, for an experiment whose history is not at hand."""
+    names = dict.fromkeys(name for checkpoint in record.checkpoints for name in checkpoint.metrics)
+    return {name: [checkpoint.metrics.get(name) for checkpoint in record.checkpoints] for name in names}
+
+
+def _files(files: Sequence[ArchivedFile], view: View) -> list[str]:
+    entries = [file for file in files if file.kind != "directory"]
+    shown = entries[:FILES_SHOWN] if view.is_short else entries
+    more = len(entries) - len(shown)
+    return [*file_table(shown, view), *([f"… {more} more: --files"] if more else [])] if entries else []
+
+
+# --- end ------------------------------------------------------------------------------------------------------------
+
+
+def _commands(record: ExperimentRecord, view: View) -> dict[str, str]:
+    """Return commands that are likely to be wanted next, with what they do."""
+    short = record.id[: view.short]
+    chosen = record.best() or record.latest()
+    which = "best" if record.best() is not None else "latest"
+    saved = [
+        *(["code"] if record.path is not None else []),
+        *([f"{which} weights"] if chosen is not None and chosen.has_files else []),
     ]
-    for column in columns[1:]:
-        column.right = True
-    heading, *rows = lines(columns if best is not None else [columns[0], columns[2]], view.style)
-    return ["", view.style(heading, "bold"), *rows, *_more(len(names) - len(shown))]
+    commands = {f"keepsake checkout {short} -o out/": f"get {' and '.join(saved)}"} if saved else {}
+    if record.path is not None:
+        commands[f"keepsake diff {short} ."] = "compare with your working directory"
+    return commands
 
 
-def _checkpoints(record: ExperimentRecord, view: View) -> list[str]:
-    shown, left_out = _some(record, view)
-    if not shown:
+def _closing(commands: Mapping[str, str], options: Sequence[str], view: View) -> list[str]:
+    """Return commands that can be pasted, each with what it does where there is room for that."""
+    if not commands:
         return []
-    best, metric = record.best(), record.primary_metric
+    given = "".join(f" {text.safe(shlex.quote(option))}" for option in options)
     columns = [
-        Column("ID", [checkpoint.id[: view.short] for checkpoint in shown], styles=["bold"] * len(shown)),
-        Column("STEP", [str(checkpoint.step) for checkpoint in shown], right=True),
-        Column("AGE", [text.age((view.now - c.created).total_seconds()) for c in shown], right=True),
+        Column("", [f"{command}{given}" for command in commands]),
+        Column("", [f"    {does}" for does in commands.values()], (1, 0)),
     ]
-    for index, name in enumerate(_metric_names(record)):
-        values = iter(text.column([checkpoint.metrics[name] for checkpoint in shown if name in checkpoint.metrics]))
-        cells = [_cut(next(values), view) if name in checkpoint.metrics else "-" for checkpoint in shown]
-        styles = [_value_style(checkpoint.metrics.get(name)) for checkpoint in shown]
-        if metric is not None and metric.name == name and best in shown:
-            # The star hangs over the right edge, so that the numbers stay below each other.
-            cells = [cell + ("*" if checkpoint is best else " ") for cell, checkpoint in zip(cells, shown, strict=True)]
-            styles[shown.index(best)] = "bold green"
-        columns.append(Column(_cut(text.safe(name.upper()), view), cells, (1, index), styles, right=True))
-    sizes = [text.size(checkpoint.archive.size_bytes) if checkpoint.archive is not None else "-" for checkpoint in shown]
-    columns.append(Column("SIZE", sizes, (2, 0), right=True))
-    columns.append(Column("", [", ".join(_notes(record, checkpoint)) for checkpoint in shown]))
-    table = lines(fitting(columns, view.width), view.style)
-    if left_out:
-        table.insert(1 + CHECKPOINTS_SHOWN // 2, f"  … {left_out} more: --all")
-    return table
-
-
-def _some(record: ExperimentRecord, view: View) -> tuple[list[CheckpointRecord], int]:
-    """Return the first and the last checkpoints, with the best among them, and how many are left out."""
-    everything = record.checkpoints
-    if view.every or len(everything) <= CHECKPOINTS_SHOWN:
-        return everything, 0
-    half = CHECKPOINTS_SHOWN // 2
-    shown = everything[:half] + everything[-half:]
-    best = record.best()
-    if best is not None and best not in shown:
-        shown.insert(half, best)
-    return shown, len(everything) - len(shown)
-
-
-# --- parts ----------------------------------------------------------------------------------------------------------
-
-
-def _metric_names(record: ExperimentRecord) -> list[str]:
-    """Return the names of all metrics, the primary one first."""
-    names = list(dict.fromkeys(name for checkpoint in record.checkpoints for name in checkpoint.metrics))
-    metric = record.primary_metric
-    return sorted(names, key=lambda name: metric is None or name != metric.name)
-
-
-def _metric_name(record: ExperimentRecord, name: str) -> str:
-    metric = record.primary_metric
-    goal = f" ({metric.goal[:3]})" if metric is not None and metric.name == name else ""
-    return f"  {text.safe(name)}{goal}"
-
-
-def _notes(record: ExperimentRecord, checkpoint: CheckpointRecord) -> list[str]:
-    return [note for note, noted in (("best", record.best()), ("latest", record.latest())) if noted is checkpoint]
-
-
-def _pairs(pairs: Mapping[str, str | None]) -> list[str]:
-    """Return names and values in two columns; None leaves the line out."""
-    present = {name: value for name, value in pairs.items() if value is not None}
-    widest = max([text.width(name) for name in present] + [NAME_WIDTH])
-    return [f"{name}{' ' * (widest - text.width(name))}{GAP}{value}" for name, value in present.items()]
-
-
-def _more(left_out: int) -> list[str]:
-    return [f"  … {left_out} more: --all"] if left_out else []
-
-
-def _styled(value: Any, view: View) -> str:
-    return view.style(text.cell(value), _value_style(value))
-
-
-def _value_style(value: Any) -> str:
-    return "red" if isinstance(value, float) and not math.isfinite(value) else ""
-
-
-def _cut(shown: str, view: View) -> str:
-    return shown if view.width is None else text.cut(shown)
+    return ["", *lines(fitting(columns, view.width), view.style, headings=False)]

@@ -40,6 +40,7 @@ class View:
         every: Whether to show what is left out otherwise.
         short: How many characters of an ID are shown; see `short_length`.
         style: How to colour.
+        unicode: Whether blocks and lines can be drawn; ASCII characters stand for them otherwise.
     """
 
     now: datetime
@@ -47,6 +48,12 @@ class View:
     every: bool = False
     short: int = SHORT_ID_LENGTH
     style: Style = plain
+    unicode: bool = True
+
+    @property
+    def is_short(self) -> bool:
+        """Whether long sections are shortened: a person at a terminal is to see the whole page, a program gets all there is."""
+        return self.width is not None and not self.every
 
 
 def short_length(ids: Sequence[str]) -> int:
@@ -94,12 +101,13 @@ def fitting(columns: Sequence[Column], limit: int | None) -> list[Column]:
     """
     kept = [column for column in columns if not column.keep[0]]
     for column in sorted((column for column in columns if column.keep[0]), key=lambda column: column.keep):
-        if limit is None or _total([*kept, column]) <= limit:
+        if limit is None or total_width([*kept, column]) <= limit:
             kept.append(column)
     return [column for column in columns if column in kept]
 
 
-def _total(columns: Sequence[Column]) -> int:
+def total_width(columns: Sequence[Column]) -> int:
+    """Return how many terminal columns a table takes."""
     return sum(column.width for column in columns) + len(GAP) * (len(columns) - 1)
 
 
