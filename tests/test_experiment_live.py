@@ -12,6 +12,7 @@ import pytest
 
 from keepsake import Experiment, Project
 from keepsake.capture.files import FileEntry
+from keepsake.exceptions import DoesNotExist
 from keepsake.repository import layout
 from keepsake.repository.journal import journals
 from keepsake.repository.records import ExperimentRecord
@@ -68,10 +69,21 @@ def test_files_can_be_read_right_after_they_were_saved(experiment: Experiment, t
         checkpoint = stored(experiment).checkpoints[-1] if fetched else made
         with checkpoint.open("model") as file:
             assert file.read() == b"weights %d" % step
+        [listed] = checkpoint.files()
+        assert (listed.path, listed.size_bytes) == ("model", 9)
         checkpoint.checkout(tmp_path / str(step), quiet=True)
         assert (tmp_path / str(step) / "model").read_bytes() == b"weights %d" % step
     with (stored(experiment) if fetched else experiment).open("train.py") as code:
         assert code.read() == b"print('train')\n"
+    assert "train.py" in [file.path for file in (stored(experiment) if fetched else experiment).files()]
+
+
+def test_where_nothing_was_saved_no_files_can_be_listed(project: Project) -> None:
+    bare = project.experiments.create(quiet=True)
+    with pytest.raises(DoesNotExist, match="has no saved code"):
+        bare.files()
+    with pytest.raises(DoesNotExist, match="has no files"):
+        bare.checkpoint(metrics={"loss": 1.0}).files()
 
 
 def test_the_code_can_be_checked_out_right_after_the_start(experiment: Experiment, tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def _page(experiment: Experiment, checkpoint: Checkpoint | None, view: View, opt
     from keepsake.display.details import checkpoint_details, experiment_details
 
     if checkpoint is None:
-        return experiment_details(experiment.record, view, history=experiment.history(), options=options)
+        courses = experiment.repository.courses(experiment.record)
+        return experiment_details(experiment.record, view, courses=courses, options=options)
     files = _files_at_hand(checkpoint)
     return checkpoint_details(experiment.record, checkpoint.record, view, files=files, options=options)
 

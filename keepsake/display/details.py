@@ -11,6 +11,7 @@ from keepsake.display.facts import NAME_WIDTH, Fact, hanging, one_below_the_othe
 from keepsake.display.files import file_table
 from keepsake.display.metrics import checkpoint_table, metric_name, metric_table, notes, value_style
 from keepsake.display.tables import GAP, STATUS_STYLES, Column, View, fitting, lines
+from keepsake.repository import history
 from keepsake.values import flatten
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def experiment_details(
     record: ExperimentRecord,
     view: View,
     *,
-    history: Mapping[str, Sequence[Any]] | None = None,
+    courses: Mapping[str, Sequence[Any]] | None = None,
     annotation: Annotated | None = None,
     options: Sequence[str] = (),
 ) -> list[str]:
@@ -79,7 +80,7 @@ def experiment_details(
     Args:
         record: The experiment.
         view: How it is to look; ``every`` shows all params, packages, metrics and checkpoints.
-        history: The values of each metric in their order, None where there is none; those of the checkpoints if not given.
+        courses: The values of each metric, oldest first; those of the checkpoints if not given.
         annotation: What people have said of it.
         options: What commands that are to be pasted need as well, such as ``["-R", "s3://acme/hotdog"]``.
     """
@@ -87,7 +88,7 @@ def experiment_details(
     page = [*_title(record, view), *_head(record, view, annotation)]
     page += _params(record, view)
     page += _packages(record.python_packages, view)
-    metrics = metric_table(record, history if history is not None else _courses(record), view)
+    metrics = metric_table(record, courses if courses is not None else history.courses((), record.checkpoints), view)
     page += _section(view, metrics[0], metrics[1:]) if metrics else []
     page += _section(view, f"Checkpoints ({len(record.checkpoints)})", checkpoint_table(record, aliases, view))
     page += _closing(_commands(record, view), options, view)
@@ -326,12 +327,6 @@ def _packages(packages: Mapping[str, str], view: View) -> list[str]:
     more = [f"… {len(packages) - len(shown)} more: --all"] if len(packages) > len(shown) else []
     first, *further = one_below_the_other([Fact("Packages", ", ".join([*shown, *more]))], view)
     return ["", first.replace("Packages", view.style("Packages", "bold"), 1), *further]
-
-
-def _courses(record: ExperimentRecord) -> dict[str, list[Any]]:
-    """Return the values of each metric at the checkpoints, for an experiment whose history is not at hand."""
-    names = dict.fromkeys(name for checkpoint in record.checkpoints for name in checkpoint.metrics)
-    return {name: [checkpoint.metrics.get(name) for checkpoint in record.checkpoints] for name in names}
 
 
 def _files(files: Sequence[ArchivedFile], view: View) -> list[str]:

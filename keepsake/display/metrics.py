@@ -28,7 +28,7 @@ def metric_table(record: ExperimentRecord, courses: Mapping[str, Sequence[Any]],
 
     Args:
         record: The experiment.
-        courses: The values of each metric in their order, None where there is none.
+        courses: The values of each metric, oldest first.
         view: How it is to look.
     """
     names = metric_names(record, courses)
@@ -37,7 +37,7 @@ def metric_table(record: ExperimentRecord, courses: Mapping[str, Sequence[Any]],
         return []
     best = record.best()
     at_best = best.metrics if best is not None else {}
-    last = {name: next((value for value in reversed(courses[name]) if value is not None), None) for name in shown}
+    last = {name: courses[name][-1] for name in shown}
     pairs = [iter(text.column([*([at_best[name]] if name in at_best else []), last[name]])) for name in shown]
     best_cells = [_cut(next(pair), view) if name in at_best else "-" for name, pair in zip(shown, pairs, strict=True)]
     blocks = BLOCKS if view.unicode else ASCII_BLOCKS

@@ -18,11 +18,12 @@ from keepsake.repository.records import decode_value, encode_value, format_time,
 from keepsake.storage.disk import disk_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from keepsake.exceptions import StorageError
+    from keepsake.repository.records import CheckpointRecord
 
 SEGMENT_BYTES = 4 << 20
 """Size from which on a new segment is begun: a store takes objects whole, so the one that grows is uploaded again and again."""
@@ -62,6 +63,39 @@ def points_of(segment: bytes) -> Iterator[Point]:
     for line in segment.split(b"\n"):
         with suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
             yield Point.from_line(line)
+
+
+def courses(segments: Iterable[bytes], checkpoints: Sequence[CheckpointRecord]) -> dict[str, list[Any]]:
+    """Return the values of each metric, oldest first, without their steps and times: what a page needs of millions of points.
+
+    Of a metric that was logged as well as given to checkpoints, only those values of checkpoints are taken that came after what was logged.
+
+    Args:
+        segments: The segments of the history, in their order.
+        checkpoints: The checkpoints, oldest first.
+    """
+    found: dict[str, list[Any]] = {}
+    logged: dict[str, str] = {}
+    for segment in segments:
+        for line in segment.split(b"\n"):
+            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                content = json.loads(line)
+                for name, value in content["metrics"].items():
+                    found.setdefault(name, []).append(value if isinstance(value, float) else decode_value(value))
+                    logged[name] = content["time"]
+    last = {name: _time_or_none(time) for name, time in logged.items()}
+    for checkpoint in checkpoints:
+        for name, value in checkpoint.metrics.items():
+            after = last.get(name)
+            if after is None or checkpoint.created > after:
+                found.setdefault(name, []).append(value)
+    return found
+
+
+def _time_or_none(text: Any) -> datetime | None:
+    with suppress(ValueError, TypeError, AttributeError, OverflowError):
+        return parse_time(text)
+    return None
 
 
 def damaged_lines(segment: bytes) -> int:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from keepsake import messages
 from keepsake.exceptions import (
@@ -544,8 +544,15 @@ class Repository:
 
     def history(self, experiment_id: str) -> list[history.Point]:
         """Return the points that an experiment has logged between its checkpoints, in their order."""
+        return [point for segment in self._segments(experiment_id) for point in history.points_of(segment)]
+
+    def courses(self, record: ExperimentRecord) -> dict[str, list[Any]]:
+        """Return the values of each metric of an experiment, oldest first: those that were logged, and those of the checkpoints."""
+        return history.courses(self._segments(record.id), record.checkpoints)
+
+    def _segments(self, experiment_id: str) -> Iterator[bytes]:
         infos = sorted(self.storage.list(layout.metrics_prefix(experiment_id)), key=lambda info: history.order_of(info.key))
-        return [point for _, (_, segment) in self._fetched(infos) for point in history.points_of(segment)]
+        return (segment for _, (_, segment) in self._fetched(infos))
 
     # --- lookup -----------------------------------------------------------------------------------------------------
 

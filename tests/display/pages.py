@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from keepsake.history import History
 from keepsake.repository.archive import ArchivedFile
-from keepsake.repository.history import Point
+from keepsake.repository.history import Point, courses
 from keepsake.repository.records import ArchiveInfo, CheckpointRecord, ExperimentRecord, PrimaryMetric
 from keepsake.repository.status import Heartbeat
 from tests.query.samples import VAL_LOSS, full_id
@@ -42,8 +41,8 @@ class Shown:
     said: Said = field(default_factory=Said)
     logged: list[Point] = field(default_factory=list)
 
-    def history(self) -> History:
-        return History.merged([*self.logged, *(Point(c.step, c.created, c.metrics) for c in self.record.checkpoints)])
+    def courses(self) -> dict[str, list[Any]]:
+        return courses([b"".join(point.to_line() for point in self.logged)], self.record.checkpoints)
 
 
 def archive(size_bytes: int, files: int = 1, digest: str = "9bd2047") -> ArchiveInfo:

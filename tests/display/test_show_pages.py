@@ -66,7 +66,7 @@ def test_the_page_of_an_experiment(name: str) -> None:
     pages = {}
     for columns in WIDTHS:
         view = View(now=NOW, width=columns)
-        page = experiment_details(shown.record, view, history=shown.history(), annotation=shown.said)
+        page = experiment_details(shown.record, view, courses=shown.courses(), annotation=shown.said)
         assert fits(page, columns)
         pages[titled(columns)] = page
     compare(name, pages)
@@ -103,7 +103,7 @@ def test_files_as_a_table_and_as_a_tree() -> None:
 
 def test_all_shows_everything_and_cuts_nothing_but_fits_all_the_same() -> None:
     shown = SHOWN["crowded"]()
-    page = experiment_details(shown.record, View(now=NOW, width=80, every=True), history=shown.history(), annotation=shown.said)
+    page = experiment_details(shown.record, View(now=NOW, width=80, every=True), courses=shown.courses(), annotation=shown.said)
     text = "".join(line.replace(" ", "") for line in page)
     assert "--all" not in text
     assert all(f"e{step:06}" in text for step in range(12))
@@ -120,13 +120,13 @@ def test_commands_carry_the_options_that_they_need() -> None:
 
 def test_without_blocks_trends_are_drawn_in_ascii() -> None:
     shown = SHOWN["finished"]()
-    page = experiment_details(shown.record, View(now=NOW, width=80, unicode=False), history=shown.history())
-    assert next(line for line in page if line.startswith("  val_acc")).endswith("__.--~~=++*#")
+    page = experiment_details(shown.record, View(now=NOW, width=80, unicode=False), courses=shown.courses())
+    assert next(line for line in page if line.startswith("  val_acc")).endswith("__.--~=+**##")
 
 
 def test_without_a_history_the_checkpoints_make_the_trend() -> None:
     shown = SHOWN["interrupted"]()
-    with_history = experiment_details(shown.record, View(now=NOW), history=shown.history())
+    with_history = experiment_details(shown.record, View(now=NOW), courses=shown.courses())
     assert experiment_details(shown.record, View(now=NOW)) == with_history
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import resource
@@ -9,7 +10,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from keepsake.exceptions import WriteError
 from keepsake.repository import history, layout, verify
 from keepsake.repository.copying import copy_experiments
 from keepsake.repository.history import HistoryWriter, Point
-from keepsake.repository.records import ExperimentRecord
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage import DiskStorage, MemoryStorage
 
@@ -96,6 +97,34 @@ def test_a_line_that_makes_no_sense_costs_that_line_alone() -> None:
     segment = good + b"".join(bad) + good
     assert len(list(history.points_of(segment))) == 2
     assert history.damaged_lines(segment) == len(bad)
+
+
+@given(st.lists(points, max_size=8), st.lists(st.integers(0, 8), max_size=2))
+def test_courses_are_the_columns_of_the_points(found: list[Point], cuts: list[int]) -> None:
+    lines = [point.to_line() for point in found]
+    ends = sorted({0, len(lines), *(min(cut, len(lines)) for cut in cuts)})
+    segments = [b"".join(lines[start:end]) + b"not a point\n" for start, end in itertools.pairwise([*ends, len(lines)])]
+    columns: dict[str, list[Any]] = {}
+    for point in (Point.from_line(line) for line in lines):
+        for name, value in point.metrics.items():
+            columns.setdefault(name, []).append(value)
+    assert repr(history.courses(segments, [])) == repr(columns)
+
+
+def test_a_course_ends_with_what_came_last() -> None:
+    lines = [Point(step, NOW + timedelta(seconds=step), {"loss": float(step), "lr": math.nan}).to_line() for step in range(3)]
+    checkpoints = [
+        CheckpointRecord(ID, NOW + timedelta(seconds=step), step, metrics={"loss": 10.0 * step, "val_loss": step})
+        for step in (1, 2, 5)
+    ]
+    found = history.courses([b"".join(lines)], checkpoints)
+    assert found.pop("lr") == pytest.approx([math.nan] * 3, nan_ok=True)
+    assert found == {"loss": [0.0, 1.0, 2.0, 50.0], "val_loss": [1, 2, 5]}
+    assert history.courses([], checkpoints) == {"loss": [10.0, 20.0, 50.0], "val_loss": [1, 2, 5]}
+    assert history.courses([b'{"step":1,"time":5,"metrics":{"loss":3}}\n[]\n{"metrics":[1]}\n'], checkpoints[2:])["loss"] == [
+        3,
+        50.0,
+    ]
 
 
 def test_a_segment_ends_when_it_is_large_and_each_writer_begins_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
