@@ -26,7 +26,7 @@ def sparkline(values: Sequence[Any], *, cells: int = CELLS, blocks: str = BLOCKS
 
     Example:
         >>> sparkline([3, 2, 1, float("nan"), 1])
-        '█▄▁ ▁'
+        '█▅▁ ▁'
     """
     numbers = [_finite(value) for value in values]
     count = min(cells, len(numbers))
