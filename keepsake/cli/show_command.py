@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keepsake.cli.options import common_options, examples, json_option, options, project_of, records_of, view_of
+from keepsake.cli.options import common_options, examples, json_option, options, project_of, view
 from keepsake.exceptions import ReadError
+from keepsake.repository.layout import SHORT_ID_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keepsake.checkpoint import Checkpoint
+    from keepsake.display.details import Annotated
     from keepsake.display.tables import View
     from keepsake.experiment import Experiment
     from keepsake.repository.archive import ArchivedFile
@@ -66,24 +68,29 @@ def show(
         return
     if as_json:
         _print_json(experiment, checkpoint, with_files=files)
-        return
-    view = view_of(ctx, records_of(project), every=every)
-    if code:
-        _print_code(experiment.files(), view)
+    elif code:
+        _print_code(experiment.files(), view(ctx, short=SHORT_ID_LENGTH, every=every))
     elif files:
-        _print_files((checkpoint or experiment).files(), view)
+        _print_files((checkpoint or experiment).files(), view(ctx, short=SHORT_ID_LENGTH, every=every))
     else:
-        _print_lines(_page(experiment, checkpoint, view, _options_to_repeat(ctx, repository)))
+        wanted = view(ctx, short=project.index().short_length(), every=every)
+        _print_lines(_page(experiment, checkpoint, wanted, _options_to_repeat(ctx, repository)))
 
 
 def _page(experiment: Experiment, checkpoint: Checkpoint | None, view: View, options: Sequence[str]) -> list[str]:
     from keepsake.display.details import checkpoint_details, experiment_details
 
+    record, annotation = experiment.record, _annotation(experiment)
     if checkpoint is None:
-        courses = experiment.repository.courses(experiment.record)
-        return experiment_details(experiment.record, view, courses=courses, options=options)
+        courses = experiment.repository.courses(record)
+        return experiment_details(record, view, courses=courses, annotation=annotation, options=options)
     files = _files_at_hand(checkpoint)
-    return checkpoint_details(experiment.record, checkpoint.record, view, files=files, options=options)
+    return checkpoint_details(record, checkpoint.record, view, files=files, annotation=annotation, options=options)
+
+
+def _annotation(experiment: Experiment) -> Annotated | None:
+    """Return what people have said of an experiment: its summary knows."""
+    return experiment.project.index().summary(experiment.id)
 
 
 def _options_to_repeat(ctx: click.Context, repository: str | None) -> list[str]:
@@ -100,8 +107,11 @@ def _print_lines(lines: Sequence[str]) -> None:
 def _print_json(experiment: Experiment, checkpoint: Checkpoint | None, *, with_files: bool) -> None:
     from keepsake.cli import json_output
 
-    record = experiment.record
-    shown = json_output.shown(record) if checkpoint is None else json_output.shown_checkpoint(record, checkpoint.record)
+    record, annotation = experiment.record, _annotation(experiment)
+    if checkpoint is None:
+        shown = json_output.shown(record, annotation)
+    else:
+        shown = json_output.shown_checkpoint(record, checkpoint.record, annotation)
     if with_files:
         shown["files"] = [
             json_output.archived_file(file) for file in (checkpoint or experiment).files() if file.kind != "directory"

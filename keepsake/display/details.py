@@ -44,7 +44,7 @@ TELLING_PACKAGES = frozenset(
 
 
 class Annotated(Protocol):
-    """What people have said of an experiment after it was recorded; `keepsake.repository.annotations` has it."""
+    """What people have said of an experiment after it was recorded, as a `keepsake.repository.summary.Summary` has it."""
 
     @property
     def name(self) -> str:

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from keepsake.exceptions import WriteError
 from keepsake.repository.layout import metrics_prefix
 from keepsake.repository.records import decode_value, encode_value, format_time, parse_time
@@ -79,7 +81,7 @@ def courses(segments: Iterable[bytes], checkpoints: Sequence[CheckpointRecord]) 
     for segment in segments:
         for line in segment.split(b"\n"):
             with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                content = json.loads(line)
+                content = _loaded(line)
                 for name, value in content["metrics"].items():
                     found.setdefault(name, []).append(value if isinstance(value, float) else decode_value(value))
                     logged[name] = content["time"]
@@ -90,6 +92,14 @@ def courses(segments: Iterable[bytes], checkpoints: Sequence[CheckpointRecord]) 
             if after is None or checkpoint.created > after:
                 found.setdefault(name, []).append(value)
     return found
+
+
+def _loaded(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        # What only the fast decoder refuses, such as half a surrogate pair, is no damage.
+        return json.loads(line)
 
 
 def _time_or_none(text: Any) -> datetime | None:
