@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -41,6 +42,10 @@ class Object:
     generation: int
     updated: datetime
 
+    @cached_property
+    def checksums(self) -> dict[str, str]:
+        return checksums(self.content)
+
     def described(self, bucket: str, name: str) -> dict[str, Any]:
         return {
             "kind": "storage#object",
@@ -51,7 +56,7 @@ class Object:
             "metageneration": "1",
             "etag": base64.b64encode(str(self.generation).encode()).decode(),
             "updated": self.updated.isoformat().replace("+00:00", "Z"),
-            **checksums(self.content),
+            **self.checksums,
         }
 
 
@@ -452,7 +457,7 @@ class _Handler(BaseHTTPRequestHandler):
         found = self._object(bucket, name)
         if self.query.get("alt") != "media":
             return lambda: self._json(found.described(bucket, name))
-        sums = checksums(found.content)
+        sums = found.checksums
         headers = {
             "Content_Type": "application/octet-stream",
             "x_goog_generation": str(found.generation),
