@@ -160,7 +160,7 @@ class _Found(NamedTuple):
         if wanted.sort_keys:
             keys = sort_keys(list(wanted.sort_keys), everything)
             mentioned += [key.name for key in keys]
-            found = sort(found, list(wanted.sort_keys)) if found else found
+            found = sort(found, list(wanted.sort_keys), among=everything)
         return cls(
             found[len(found) - limit :] if limit is not None and limit < len(found) else found, filters, mentioned, len(found)
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from keepsake.exceptions import InvalidQuery
-from keepsake.repository.records import utc_now
+from keepsake.repository.records import decode_value, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ FIELDS: Final[dict[str, Field]] = {
     "host": Field("text", lambda one, _: one.host or MISSING),
     "command": Field("text", lambda one, _: one.command or MISSING),
     "path": Field("text", lambda one, _: one.path or MISSING),
-    "step": Field("number", lambda one, _: latest.step if (latest := one.latest()) is not None else 0),
+    "step": Field("number", lambda one, _: _step(one.latest_json)),
     "checkpoints": Field("number", lambda one, _: one.num_checkpoints),
     "size": Field("size", lambda one, _: one.size_bytes),
     "uploaded": Field("truth", lambda one, _: one.is_uploaded),
@@ -167,17 +167,24 @@ def _metric(name: str) -> tuple[str, Getter]:
     return "any", lambda summary: _dig(summary.shown_metrics, name, splits)
 
 
-def _metric_of(choose: Callable[[Summary], CheckpointRecord | None], name: str) -> tuple[str, Getter]:
+def _metric_of(choose: Callable[[Summary], dict[str, Any] | None], name: str) -> tuple[str, Getter]:
+    """Get a metric of one checkpoint, or its step. It is read as it stands in the record: there are thousands of them."""
     splits = _splits(name)
 
     def get(summary: Summary) -> Any:
         checkpoint = choose(summary)
         if checkpoint is None:
             return MISSING
-        value = _dig(checkpoint.metrics, name, splits)
-        return checkpoint.step if value is MISSING and name == "step" else value
+        value = _dig(checkpoint["metrics"] or {}, name, splits)
+        if value is not MISSING:
+            return decode_value(value)
+        return _step(checkpoint) if name == "step" else MISSING
 
     return "any", get
+
+
+def _step(checkpoint: dict[str, Any] | None) -> int:
+    return int(checkpoint["step"] or 0) if checkpoint is not None else 0
 
 
 def _git(name: str) -> tuple[str, Getter]:
@@ -206,8 +213,8 @@ def _normal(package: str) -> str:
 _PREFIXES: Final[dict[str, Callable[[str], tuple[str, Getter]]]] = {
     "param": _param,
     "metric": _metric,
-    "best": lambda name: _metric_of(lambda summary: summary.best(), name),
-    "latest": lambda name: _metric_of(lambda summary: summary.latest(), name),
+    "best": lambda name: _metric_of(lambda summary: summary.best_json, name),
+    "latest": lambda name: _metric_of(lambda summary: summary.latest_json, name),
     "max": lambda name: ("any", lambda summary: summary.highest.get(name, MISSING)),
     "min": lambda name: ("any", lambda summary: summary.lowest.get(name, MISSING)),
     "git": _git,

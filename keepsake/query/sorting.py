@@ -27,7 +27,7 @@ class SortKey(NamedTuple):
     descending: bool
 
 
-def sort(summaries: Iterable[Summary], keys: str | Sequence[str]) -> list[Summary]:
+def sort(summaries: Iterable[Summary], keys: str | Sequence[str], *, among: Sequence[Summary] | None = None) -> list[Summary]:
     """Return experiments sorted by names; those without a value, and with NaN, come last in either direction.
 
     Experiments that are equal keep the order in which they came.
@@ -36,15 +36,17 @@ def sort(summaries: Iterable[Summary], keys: str | Sequence[str]) -> list[Summar
         summaries: The experiments.
         keys: What to sort by, the most important first: a name; ``-name`` or ``name-desc`` for the other direction; several with
             commas.
+        among: The experiments that say which names there are, where those to sort were chosen from more; default: these themselves.
 
     Raises:
         InvalidQuery: A name exists in none of them.
     """
     ordered = list(summaries)
+    everything = ordered if among is None else among
     # A sort keeps what an earlier one did to equals.
-    for key in reversed(sort_keys(keys, ordered)):
+    for key in reversed(sort_keys(keys, everything)):
         name = resolve(key.name)
-        check_name(name, ordered)
+        check_name(name, everything)
         ordered = _sorted(ordered, name, descending=key.descending)
     return ordered
 

@@ -510,6 +510,12 @@ def test_fields_come_first_then_metrics_then_params_and_prefixes_choose() -> Non
         assert matches(text, one), text
 
 
+def test_metrics_that_json_lacks_are_found_behind_prefixes_too() -> None:
+    one = summary(checkpoints=[checkpoint(1, {"loss": 1.0, "acc": math.inf}, LOSS), checkpoint(2, {"loss": math.nan})])
+    for text in ("latest.loss = nan", "best.acc > 1e300", "metric.acc = inf", "loss = 1", "max.acc missing", "latest.step = 2"):
+        assert matches(text, one), text
+
+
 def test_names_are_told_each_once() -> None:
     assert parse("a = 1 and (best.b > 2 or not a missing)").names() == ["a", "best.b"]
 

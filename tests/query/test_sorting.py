@@ -106,6 +106,13 @@ def test_a_name_that_looks_like_a_direction() -> None:
     ]
 
 
+def test_the_names_of_those_that_were_left_out_are_known() -> None:
+    ones = [summary(n, params={"a": n} | ({"rare": 1} if n == 3 else {})) for n in range(4)]
+    assert sort(ones[:3], "-rare,-a", among=ones) == ones[2::-1]
+    with pytest.raises(InvalidQuery, match='named "rare"'):
+        sort(ones[:3], "rare")
+
+
 @pytest.mark.parametrize("key", ["nothing", "-nothing", "nothing-desc", "created,nothing"])
 def test_a_sort_key_that_nobody_has(key: str) -> None:
     with pytest.raises(InvalidQuery, match='no param, metric or field named "nothing"'):
