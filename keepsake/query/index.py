@@ -8,7 +8,8 @@ locked for too long) is as if it were empty, and nothing is said of it.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +18,7 @@ from keepsake import messages
 from keepsake.exceptions import CorruptedRecord, KeepsakeError
 from keepsake.query.index_tables import IndexTables, id_range
 from keepsake.repository import fast_json, layout
+from keepsake.repository.annotations import Alias, Annotation
 from keepsake.repository.cache import cache_file
 from keepsake.repository.summary import Parsed, Summary, parse
 
@@ -32,6 +34,21 @@ T = TypeVar("T")
 
 BATCH = 1000
 """How many changed records are written together: enough to be quick, few enough to be small in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What people say of the experiments that there are.
+
+    Args:
+        annotations: By experiment.
+        aliases: What they stand for, by name.
+        by_experiment: The aliases of each experiment's checkpoints: the checkpoint of each.
+    """
+
+    annotations: dict[str, Annotation] = field(default_factory=dict)
+    aliases: dict[str, Alias] = field(default_factory=dict)
+    by_experiment: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 class Index:
@@ -56,6 +73,7 @@ class Index:
         self._tables: IndexTables | None = None
         self._listing: Listing | None = None
         self._live: dict[str, ExperimentRecord] = {}
+        self._said: _Said | None = None
         self._is_renewed = False
 
     @classmethod
@@ -102,10 +120,27 @@ class Index:
         Args:
             prefix: Hexadecimal digits in lower case, at least one.
         """
-        keys = self._answer(lambda tables: tables.owners(prefix))
-        stored = {layout.id_of_json_key(key) or "" for key in keys}
+        return self._answer(lambda tables: self._owners(prefix, tables))
+
+    def _owners(self, prefix: str, tables: IndexTables) -> list[str]:
+        stored = {layout.id_of_json_key(key) or "" for key in tables.owners(prefix)}
         live = {record.id for record in self._live.values() if any(id.startswith(prefix) for id in _ids(record))}
         return sorted(stored | live)
+
+    def aliases(self) -> dict[str, Alias]:
+        """Return the aliases of checkpoints, by name, with the experiment of each; those of experiments that are gone are left out."""
+        return self._answer(lambda tables: self._what_is_said(tables).aliases)
+
+    def ids_by_name(self) -> dict[str, list[str]]:
+        """Return the experiments that have a name, by name.
+
+        A name is given to one experiment only, but two people who give it at the same moment do not see each other.
+        """
+        found: dict[str, list[str]] = {}
+        for experiment_id, annotation in self._answer(lambda tables: self._what_is_said(tables).annotations).items():
+            if annotation.name:
+                found.setdefault(annotation.name, []).append(experiment_id)
+        return found
 
     def short_length(self) -> int:
         """Return how many characters of an ID tell all experiments and checkpoints apart: 7, and more only where that is not enough.
@@ -139,11 +174,38 @@ class Index:
         data = fast_json.loads(content)
         experiment_id = data["id"]
         if experiment_id in self._live:
-            return Summary.of(self._live[experiment_id])
-        summary = Summary(data, is_uploaded=key not in listing.waiting)
-        summary.load_packages = partial(self._packages, tables, number, experiment_id)
-        summary.heartbeat = listing.heartbeats.get(experiment_id)
+            summary = Summary.of(self._live[experiment_id])
+        else:
+            summary = Summary(data, is_uploaded=key not in listing.waiting)
+            summary.load_packages = partial(self._packages, tables, number, experiment_id)
+            summary.heartbeat = listing.heartbeats.get(experiment_id)
+        said = self._what_is_said(tables)
+        summary.annotation = said.annotations.get(experiment_id)
+        summary.aliases = said.by_experiment.get(experiment_id, {})
         return summary
+
+    def _what_is_said(self, tables: IndexTables) -> _Said:
+        if self._said is None:
+            said = _Said()
+            for key, content in tables.others(layout.ANNOTATIONS_PREFIX):
+                experiment_id = layout.id_of_json_key(key)
+                # What a crash has left of an experiment that was being deleted says nothing of anything.
+                if experiment_id is not None and tables.number(layout.record_key(experiment_id)) is not None:
+                    with _warning():
+                        said.annotations[experiment_id] = Annotation.from_bytes(content, key=key)
+            for key, content in tables.others(layout.ALIASES_PREFIX):
+                name = layout.alias_of_key(key)
+                if name is not None:
+                    with _warning():
+                        self._add_alias(said, name, Alias.from_bytes(content, key=key), tables)
+            self._said = said
+        return self._said
+
+    def _add_alias(self, said: _Said, name: str, alias: Alias, tables: IndexTables) -> None:
+        owner = alias.experiment or next(iter(self._owners(alias.checkpoint, tables)), "")
+        if tables.number(layout.record_key(owner)) is not None:
+            said.aliases[name] = Alias(alias.checkpoint, owner)
+            said.by_experiment.setdefault(owner, {})[name] = alias.checkpoint
 
     def _packages(self, tables: IndexTables, number: int, experiment_id: str) -> Mapping[str, str]:
         try:
@@ -165,6 +227,7 @@ class Index:
                 self._do_without_the_file(damaged=not isinstance(err, sqlite3.OperationalError))
                 self._update(listing)
             self._listing = listing
+            self._said = None
         return self._listing
 
     def _read_live(self) -> Iterator[tuple[str, ExperimentRecord]]:
@@ -222,6 +285,15 @@ class Index:
             with suppress(OSError):
                 path.unlink()
                 self._path = path
+
+
+@contextmanager
+def _warning() -> Iterator[None]:
+    """Ignore what is damaged, and say so."""
+    try:
+        yield
+    except CorruptedRecord as err:
+        messages.warning(f"{err.message}; it is ignored")
 
 
 def _ids(record: ExperimentRecord) -> Iterator[str]:

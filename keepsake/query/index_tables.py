@@ -60,7 +60,9 @@ class IndexTables:
     def __init__(self, path: Path | None) -> None:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(path if path is not None else ":memory:", timeout=PATIENCE_S, isolation_level=None)
+        self._database = sqlite3.connect(
+            path if path is not None else ":memory:", timeout=PATIENCE_S, isolation_level=None, check_same_thread=False
+        )
         # A power cut may damage what is only a cache.
         self._database.execute("PRAGMA synchronous = OFF")
         self._new_ids: list[int] = []
@@ -158,6 +160,11 @@ class IndexTables:
         rows = self.rows("SELECT number, summary FROM experiments JOIN summaries USING (number) WHERE key = ?", (key,))
         return (int(rows[0][0]), rows[0][1]) if rows else None
 
+    def number(self, key: str) -> int | None:
+        """Return the number of an experiment."""
+        found = self.rows("SELECT number FROM experiments WHERE key = ?", (key,))
+        return int(found[0][0]) if found else None
+
     def packages(self, number: int) -> dict[str, str]:
         """Return the packages of an experiment."""
         found = self.rows("SELECT packages FROM packages WHERE number = ?", (number,))
@@ -170,6 +177,12 @@ class IndexTables:
         with self.transaction():
             self._database.executemany("DELETE FROM others WHERE key = ?", [(key,) for key in gone])
             self._database.executemany("INSERT OR REPLACE INTO others VALUES (?, ?, ?)", objects)
+
+    def others(self, prefix: str) -> list[tuple[str, bytes]]:
+        """Return the objects that lie below a prefix: key and content."""
+        return self.rows(
+            "SELECT key, content FROM others WHERE key >= ? AND key < ?", (f"{prefix}/", f"{prefix}0")
+        )  # 0 follows /
 
     # --- IDs --------------------------------------------------------------------------------------------------------
 

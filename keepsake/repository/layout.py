@@ -10,6 +10,7 @@ METADATA_PREFIX = "metadata"
 RECORDS_PREFIX = "metadata/experiments"
 HEARTBEATS_PREFIX = "metadata/heartbeats"
 ANNOTATIONS_PREFIX = "metadata/annotations"
+ALIASES_PREFIX = "metadata/aliases"
 EXPERIMENT_ARCHIVES_PREFIX = "experiments"
 CHECKPOINT_ARCHIVES_PREFIX = "checkpoints"
 METRICS_PREFIX = "metrics"
@@ -52,8 +53,19 @@ def heartbeat_key(experiment_id: str) -> str:
 
 
 def annotations_key(experiment_id: str) -> str:
-    """Return the key of what people have said of an experiment afterwards."""
+    """Return the key of what people say of an experiment."""
     return f"{ANNOTATIONS_PREFIX}/{experiment_id}.json"
+
+
+def alias_key(alias: str) -> str:
+    """Return the key of an alias of a checkpoint."""
+    return f"{ALIASES_PREFIX}/{alias}.json"
+
+
+def alias_of_key(key: str) -> str | None:
+    """Return the alias that a key is about, or None for a foreign file."""
+    name = key.removeprefix(f"{ALIASES_PREFIX}/")
+    return name.removesuffix(".json") if name != key and name.endswith(".json") else None
 
 
 def experiment_archive_key(experiment_id: str) -> str:

@@ -25,6 +25,7 @@ from keepsake.exceptions import (
     WriteError,
 )
 from keepsake.repository import history, layout
+from keepsake.repository.annotations import aliases_of
 from keepsake.repository.journal import JournalDirectory, journals, replay
 from keepsake.repository.records import (
     ArchiveInfo,
@@ -482,7 +483,9 @@ class Repository:
         if self.local_root is not None:
             for record in batch:
                 JournalDirectory(self.local_root, record.id).remove()
-        self.storage.delete([key for keys in self._side_by_side(self._data_keys, batch) for key in keys])
+        ids = [id for record in batch for id in (record.id, *(checkpoint.id for checkpoint in record.checkpoints))]
+        data = [key for keys in self._side_by_side(self._data_keys, batch) for key in keys]
+        self.storage.delete([*aliases_of(self, ids), *data])
 
     def _data_keys(self, record: ExperimentRecord) -> list[str]:
         """Return where everything lies that belongs to an experiment, but for its record."""
@@ -520,7 +523,8 @@ class Repository:
 
         for _ in range(DELETIONS):
             record = self.update(experiment_id, remove)
-            self.storage.delete([layout.checkpoint_archive_key(id) for id in checkpoint_ids])
+            archives = [layout.checkpoint_archive_key(id) for id in checkpoint_ids]
+            self.storage.delete([*aliases_of(self, checkpoint_ids), *archives])
             if self.local_root is None:
                 record = self.load_stored(experiment_id)
             if all(checkpoint.id not in doomed for checkpoint in record.checkpoints):
