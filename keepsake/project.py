@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from keepsake.capture.files import FileEntry
     from keepsake.checkpoint import Checkpoint
     from keepsake.experiment import Experiment, ExperimentList
+    from keepsake.query.references import Match
     from keepsake.recording.outbox import Outbox
     from keepsake.recording.recorder import Recorder
     from keepsake.recording.uploader import Sync
@@ -61,6 +63,7 @@ class Project:
         self._store: Repository | None = None
         self._outbox: Outbox | None = None
         self._index: Index | None = None
+        self._index_owner = (0, 0)
 
     @property
     def directory(self) -> Path:
@@ -104,15 +107,32 @@ class Project:
         return self._repository
 
     def index(self, *, cached: bool = True) -> Index:
-        """Return what is known of all its experiments without reading their records, the same object at every call.
+        """Return what is known of all its experiments without reading their records, the same object at every call of a thread.
 
         Args:
             cached: Whether to keep what is found in the user's cache directory, and to use what is there.
         """
-        if self._index is None:
+        # It belongs to the thread that made it, and a forked child must not touch it.
+        owner = (os.getpid(), threading.get_ident())
+        if self._index is None or self._index_owner != owner:
             repository = self.repository_at_hand()
             self._index = Index.of(repository) if cached else Index(repository, None)
+            self._index_owner = owner
         return self._index
+
+    def find(self, reference: str) -> Match:
+        """Return the records that a reference names, as they are now; see `keepsake.query.references`.
+
+        Raises:
+            DoesNotExist: It names nothing.
+            AmbiguousID: It could mean several.
+            InvalidQuery: It is no reference.
+        """
+        from keepsake.query import references
+
+        index = self.index()
+        index.forget()
+        return references.resolve(reference, index)
 
     def recorder(self, record: ExperimentRecord, *, quiet: bool) -> Recorder:
         """Return who records an experiment: into the repository on disk, or through the outbox of the store that it lies in.
@@ -186,7 +206,7 @@ class Project:
         from keepsake.repository import copying
 
         source, destination = self.repository_at_hand(), target.store_at_hand()
-        records = [source.find(id).experiment for id in ids] if ids else source.list_experiments()
+        records = [self.find(id).experiment for id in ids] if ids else source.list_experiments()
         destination.prepare()
         copied = progress(sum(map(copying.size_bytes, records))) if progress is not None else None
         count = copying.copy_experiments(source, destination, records, on_progress=copied)
@@ -210,6 +230,10 @@ class Project:
         if self._config is None:
             self._config = config.load(self._repository_argument, self._directory_argument)
         return self._config
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the index behind: its tables are a process's own."""
+        return self.__dict__ | {"_index": None}
 
     def __repr__(self) -> str:
         return f"<Project {self.directory}>"
@@ -290,26 +314,44 @@ class ExperimentCollection:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def get(self, experiment_id_prefix: str) -> Experiment:
-        """Return the experiment whose ID, or one of whose checkpoints' IDs, starts with a prefix.
+        """Return the experiment that a reference names, or to which the checkpoint belongs that it names.
+
+        Args:
+            experiment_id_prefix: The start of an ID, a name, ``@alias``, ``last``, ``last~2`` or ``best``; see `find`.
 
         Raises:
-            DoesNotExist: Nothing starts with it.
-            AmbiguousID: Several things do.
+            DoesNotExist: It names nothing.
+            AmbiguousID: It could mean several.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.get("@production").params["lr"]  # doctest: +SKIP
+            0.1
         """
         return self.find(experiment_id_prefix)[0]
 
     def find(self, prefix: str) -> tuple[Experiment, Checkpoint | None]:
-        """Return what an ID prefix names: an experiment and None, or a checkpoint with its experiment.
+        """Return what a reference names: an experiment and None, or a checkpoint with its experiment.
+
+        Args:
+            prefix: The start of an ID, a name of an experiment, ``@alias`` of a checkpoint, ``last`` (the newest experiment), ``last~2``
+                (the third newest) or ``best`` (the one with the best primary metric); behind what names an experiment may stand
+                ``@best``, ``@latest`` or ``@step:4000``, which name one of its checkpoints.
 
         Raises:
-            DoesNotExist: Nothing starts with it.
-            AmbiguousID: Several things do.
+            DoesNotExist: It names nothing.
+            AmbiguousID: It could mean several.
+            InvalidQuery: What stands behind the ``@`` names no checkpoint.
+
+        Example:
+            >>> import keepsake
+            >>> experiment, checkpoint = keepsake.experiments.find("last@best")  # doctest: +SKIP
         """
         from keepsake.checkpoint import Checkpoint
         from keepsake.experiment import Experiment
 
         project = self.project
-        match = project.repository_at_hand().find(prefix)
+        match = project.find(prefix)
         experiment = Experiment(project, match.experiment)
         return experiment, Checkpoint(match.checkpoint, experiment) if match.checkpoint is not None else None
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from keepsake import messages
 from keepsake.exceptions import DoesNotExist, ReadError, StorageUnavailable, WriteError
+from keepsake.query import references
+from keepsake.query.index import Index
 from keepsake.recording.recorder import live_recorder
 from keepsake.repository import layout
 from keepsake.repository.status import tolerance_s
@@ -84,7 +86,7 @@ def _found(repository: Repository, wanted: str, command: str, params: dict[str, 
     if wanted == "auto":
         return _last_unfinished(repository, command, params)
     try:
-        record = repository.find(wanted).experiment
+        record = references.resolve(wanted, Index.of(repository)).experiment
     except DoesNotExist as err:
         if wanted == os.environ.get(VARIABLE, "").strip():
             if layout.is_id(wanted):

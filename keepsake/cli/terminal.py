@@ -144,6 +144,7 @@ class _Bar:
 PATIENCE_S = 1.0
 """What takes less shows no progress."""
 
+
 def repeat(show: Callable[[], None], interval_s: float) -> None:
     """Clear the screen and show something, again and again until Ctrl-C.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shlex
 import tempfile
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from keepsake import messages
 from keepsake.exceptions import (
-    AmbiguousID,
     CorruptedRecord,
     CorruptedRepositorySpec,
     DoesNotExist,
@@ -29,7 +27,6 @@ from keepsake.repository.annotations import aliases_of
 from keepsake.repository.journal import JournalDirectory, journals, replay
 from keepsake.repository.records import (
     ArchiveInfo,
-    CheckpointRecord,
     ExperimentRecord,
     format_time,
     utc_now,
@@ -66,19 +63,6 @@ T = TypeVar("T")
 
 BATCH_KEYS = 1000
 """About how many objects are deleted together: as many as S3 takes in one request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What an ID prefix names: an experiment, or one of its checkpoints.
-
-    Args:
-        experiment: The experiment.
-        checkpoint: The checkpoint, if the prefix is a checkpoint's.
-    """
-
-    experiment: ExperimentRecord
-    checkpoint: CheckpointRecord | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,32 +542,6 @@ class Repository:
         infos = sorted(self.storage.list(layout.metrics_prefix(experiment_id)), key=lambda info: history.order_of(info.key))
         return (segment for _, (_, segment) in self._fetched(infos))
 
-    # --- lookup -----------------------------------------------------------------------------------------------------
-
-    def find(self, prefix: str) -> Match:
-        """Return the one experiment or checkpoint whose ID starts with a prefix.
-
-        Raises:
-            DoesNotExist: Nothing starts with it.
-            AmbiguousID: Several things do; the error lists them and says how many characters would do.
-        """
-        self.check()
-        wanted = prefix.strip().lower()
-        if layout.is_id(wanted) and self.record_etag(wanted) is not None:
-            return Match(self.load(wanted), None)
-        records = self.list_experiments()
-        matches = list(_matches(records, wanted)) if layout.is_id_prefix(wanted) else []
-        if not matches:
-            checkpoints = sum(len(record.checkpoints) for record in records)
-            raise DoesNotExist(
-                f'nothing starts with "{prefix}" (searched {_count(len(records), "experiment")},'
-                f" {_count(checkpoints, 'checkpoint')} in {self.label})",
-                hint="keepsake ls",
-            )
-        if len(matches) > 1:
-            raise _ambiguous(prefix, matches)
-        return matches[0]
-
     # --- heartbeats -------------------------------------------------------------------------------------------------
 
     def beat(self, experiment_id: str) -> None:
@@ -799,43 +757,3 @@ def _batches(records: Sequence[ExperimentRecord]) -> Iterator[list[ExperimentRec
 
 OBJECTS_BESIDE = 4
 """What an experiment has beside its checkpoints: heartbeat, annotations, code, and at least one segment of its history."""
-
-
-def _matches(records: list[ExperimentRecord], prefix: str) -> Iterator[Match]:
-    for record in records:
-        if record.id.startswith(prefix):
-            yield Match(record, None)
-        for checkpoint in record.checkpoints:
-            if checkpoint.id.startswith(prefix):
-                yield Match(record, checkpoint)
-
-
-def _ambiguous(prefix: str, matches: list[Match]) -> AmbiguousID:
-    ids = sorted((match.checkpoint or match.experiment).id for match in matches)
-    needed = 1 + max(_common_length(one, other) for one, other in itertools.pairwise(ids))
-    example = (matches[0].checkpoint or matches[0].experiment).id[:needed]
-    return AmbiguousID(
-        f'"{prefix}" matches {len(matches)} things',
-        facts=[_describe(match, max(needed, layout.SHORT_ID_LENGTH)) for match in matches[:10]]
-        + ([f"… {len(matches) - 10} more"] if len(matches) > 10 else []),
-        hint=f"type at least {needed} characters, e.g. {example}",
-    )
-
-
-def _describe(match: Match, length: int) -> str:
-    if match.checkpoint is not None:
-        of = layout.short_id(match.experiment.id)
-        created, text = match.checkpoint.created, f"checkpoint  step {match.checkpoint.step} of {of}"
-        id = match.checkpoint.id
-    else:
-        params = " ".join(f"{name}={value}" for name, value in list(match.experiment.params.items())[:4])
-        created, text, id = match.experiment.created, f"experiment  {params}", match.experiment.id
-    return f"{id[:length]}  {created:%Y-%m-%d %H:%M}  {text}".rstrip()
-
-
-def _common_length(one: str, other: str) -> int:
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
