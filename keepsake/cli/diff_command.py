@@ -1,7 +1,14 @@
-"""``keepsake diff``: what differs between two experiments or checkpoints."""
+"""``keepsake diff``: what differs between experiments, checkpoints and the working directory."""
 
 from __future__ import annotations
 
+import difflib
+import shlex
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,44 +16,108 @@ import click
 from keepsake.cli.options import common_options, examples, json_option, options, project_of, records_of, view_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keepsake.display.tables import View
     from keepsake.project import Project
-    from keepsake.query.compare import Side
+    from keepsake.query.compare import Comparison, Side
+    from keepsake.query.saved import SavedFiles
+
+WORKING_DIRECTORY = "."
+
+
+def _sections(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    """Read the sections that are wanted, in the order in which they are shown; none for all."""
+    from keepsake.query.compare import SECTIONS
+
+    wanted = [word.strip() for value in values for word in value.split(",") if word.strip()]
+    for word in wanted:
+        if word not in SECTIONS:
+            close = difflib.get_close_matches(word, SECTIONS, n=1)
+            meant = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(SECTIONS)}"
+            raise click.BadParameter(f'no section "{word}", {meant}', ctx, param)
+    return [section for section in SECTIONS if section in wanted]
 
 
 @click.command(
     epilog=examples(
         "keepsake diff eb96def 4591273",
-        "keepsake diff fe6a313 da0f8f6                # two checkpoints, also of one experiment",
-        "keepsake diff eb96def 4591273 --json",
+        "keepsake diff 4591273                        # with the working directory",
+        "keepsake diff eb96def 4591273 bfb06bc --only params,metrics",
+        "keepsake diff . 4591273 --only code | git apply",
         "keepsake diff eb96def 4591273 --exit-code && echo same",
     )
 )
-@click.argument("left", metavar="ID")
-@click.argument("right", metavar="ID")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @options(
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="SECTIONS",
+        callback=_sections,
+        help="Only these, with commas between: params, metrics, env, code, files.",
+    ),
+    click.option("--path", "globs", multiple=True, metavar="GLOB", help="Only files that match, and only code and files."),
+    click.option("--stat", is_flag=True, help="Of code, only how many lines differ in which file."),
+    click.option("--all", "every", is_flag=True, help="Also show what is the same."),
+    click.option(
+        "-U", "--unified", "context", type=click.IntRange(0), default=3, metavar="N", help="Equal lines around others; 3."
+    ),
+    click.option("--tool", metavar="COMMAND", help='Compare the code with a program, such as "meld {a} {b}".'),
     json_option,
     click.option("--exit-code", "use_exit_code", is_flag=True, help="Exit with 1 if anything differs."),
     common_options,
 )
 @click.pass_context
-def diff(ctx: click.Context, left: str, right: str, repository: str | None, as_json: bool, use_exit_code: bool) -> None:
-    """Compare params, metrics and packages of two experiments or checkpoints.
+def diff(
+    ctx: click.Context,
+    ids: tuple[str, ...],
+    repository: str | None,
+    only: list[str],
+    globs: tuple[str, ...],
+    stat: bool,
+    every: bool,
+    context: int,
+    tool: str | None,
+    as_json: bool,
+    use_exit_code: bool,
+) -> None:
+    """Compare experiments or checkpoints with the first one, or one with the working directory.
 
-    Of an experiment the best checkpoint's metrics are compared, else the latest's.
+    Of an experiment the best checkpoint is compared, else the latest. A dot, and no second ID, mean the working directory. Into a
+    pipe, --only code prints a patch for git apply.
     """
-    from keepsake.cli import json_output
-    from keepsake.display.comparison import comparison_lines
-    from keepsake.query.compare import compare
+    from keepsake.cli import terminal
+    from keepsake.query.compare import SECTIONS, compare
+    from keepsake.query.saved import SavedFiles
 
     project = project_of(ctx, repository)
-    comparison = compare(_side(project, left), _side(project, right))
-    if as_json:
-        click.echo(json_output.dumps(json_output.compared(comparison)))
-    else:
-        for line in comparison_lines(comparison, view_of(ctx, records_of(project))):
-            click.echo(line, color=True)
-    if use_exit_code and comparison.differs:
+    first, *others = _sides(ctx, project, ids)
+    sections = only or (["code", "files"] if globs else list(SECTIONS))
+    with ExitStack() as stack:
+        saved = SavedFiles(project.repository_at_hand(), project.directory, stack, globs, context)
+        if tool is not None:
+            ctx.exit(_run_tool(ctx, tool, saved, [first, *others]))
+        if sections == ["code"] and len(others) == 1 and not (as_json or stat or terminal.is_terminal()):
+            differs = _print_patch(saved, first, others[0])
+        else:
+            comparisons = [compare(first, other, sections, saved) for other in others]
+            differs = any(comparison.differs for comparison in comparisons)
+            if as_json:
+                _print_json(comparisons)
+            else:
+                _print_report(comparisons, view_of(ctx, records_of(project), every=every), stat=stat)
+    if use_exit_code and differs:
         ctx.exit(1)
+
+
+def _sides(ctx: click.Context, project: Project, ids: Sequence[str]) -> list[Side]:
+    from keepsake.query.compare import Side
+
+    wanted = [*ids, WORKING_DIRECTORY] if len(ids) == 1 else ids
+    if wanted.count(WORKING_DIRECTORY) > 1:
+        raise click.UsageError("the working directory can be compared with experiments only", ctx)
+    return [_side(project, id) if id != WORKING_DIRECTORY else Side(None) for id in wanted]
 
 
 def _side(project: Project, id: str) -> Side:
@@ -55,3 +126,47 @@ def _side(project: Project, id: str) -> Side:
 
     experiment, checkpoint = project.experiments.find(id)
     return Side(experiment.record, checkpoint.record if checkpoint is not None else shown_checkpoint(experiment.record))
+
+
+def _print_patch(saved: SavedFiles, left: Side, right: Side) -> bool:
+    """Print the true bytes of a patch, and return whether there are any."""
+    from keepsake.display.patch import file_patch
+
+    differs = False
+    for change in saved.code_changes(left, right):
+        differs = True
+        sys.stdout.buffer.write(file_patch(change))
+    sys.stdout.buffer.flush()
+    return differs
+
+
+def _print_json(comparisons: Sequence[Comparison]) -> None:
+    from keepsake.cli import json_output
+
+    written = json_output.compared(comparisons[0]) if len(comparisons) == 1 else json_output.compared_with_first(comparisons)
+    click.echo(json_output.dumps(written))
+
+
+def _print_report(comparisons: Sequence[Comparison], view: View, *, stat: bool) -> None:
+    from keepsake.display.comparison import comparison_lines
+    from keepsake.display.side_by_side import side_by_side_lines
+
+    is_pair = len(comparisons) == 1
+    for line in comparison_lines(comparisons[0], view, stat=stat) if is_pair else side_by_side_lines(comparisons, view):
+        click.echo(line, color=True)
+
+
+def _run_tool(ctx: click.Context, tool: str, saved: SavedFiles, sides: Sequence[Side]) -> int:
+    """Run a program over copies of two sides' code, which are gone when it has ended, and return its exit code."""
+    if len(sides) != 2:
+        raise click.UsageError("--tool compares two", ctx)
+    words = shlex.split(tool)
+    if not any(name in word for word in words for name in ("{a}", "{b}")):
+        words += ["{a}", "{b}"]
+    with tempfile.TemporaryDirectory(prefix="keepsake-diff-") as directory:
+        places = {name: str(saved.code_directory(side, Path(directory) / name)) for name, side in zip("ab", sides, strict=True)}
+        command = [word.replace("{a}", places["a"]).replace("{b}", places["b"]) for word in words]
+        try:
+            return subprocess.run(command, check=False).returncode
+        except OSError as err:
+            raise click.BadParameter(f"cannot run {command[0]}: {err.strerror or err}", ctx, param_hint="--tool") from err

@@ -9,8 +9,12 @@ from keepsake.repository import fast_json
 from keepsake.repository.records import encode_value, format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keepsake.display.details import Annotated
-    from keepsake.query.compare import Comparison, Pair, Side
+    from keepsake.query.compare import Comparison, MetricPair, Pair, Side
+    from keepsake.query.saved import TreeComparison
+    from keepsake.query.trees import TreeFile
     from keepsake.repository.archive import ArchivedFile
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
     from keepsake.repository.summary import Summary
@@ -95,17 +99,24 @@ def archived_file(file: ArchivedFile) -> dict[str, Any]:
 
 
 def compared(comparison: Comparison) -> dict[str, Any]:
-    """Return what ``diff --json`` prints."""
-    return {
-        "left": _side(comparison.left),
-        "right": _side(comparison.right),
-        "params": {pair.name: _pair(pair) for pair in comparison.params},
-        "metrics": {
-            pair.name: {**_pair(pair), "goal": pair.goal, "delta": pair.delta, "better": pair.better}
-            for pair in comparison.metrics
-        },
-        "environment": {pair.name: _pair(pair) for pair in comparison.environment},
+    """Return what ``diff --json`` prints of two sides: the sections that were asked for, null where a side cannot have one."""
+    params, metrics, environment = comparison.params, comparison.metrics, comparison.environment
+    sections = {
+        "params": {pair.name: _pair(pair) for pair in params if pair.differs} if params is not None else None,
+        "metrics": {pair.name: _metric(pair) for pair in metrics} if metrics is not None else None,
+        "env": {pair.name: _pair(pair) for pair in environment if pair.differs} if environment is not None else None,
+        "code": _tree(comparison.code) if comparison.code is not None else None,
+        "files": _tree(comparison.files) if comparison.files is not None else None,
     }
+    shown = {("environment" if name == "env" else name): sections[name] for name in sections if name in comparison.sections}
+    return {"left": _side(comparison.left), "right": _side(comparison.right), **shown}
+
+
+def compared_with_first(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """Return what ``diff --json`` prints of more than two sides: each of the others as it is compared with the first."""
+    others = [compared(comparison) for comparison in comparisons]
+    sides = [others[0]["left"], *(other["right"] for other in others)]
+    return {"sides": sides, "compared_with_first": [{key: other[key] for key in other if key != "left"} for other in others]}
 
 
 def _status(record: ExperimentRecord | Summary) -> dict[str, Any]:
@@ -123,9 +134,35 @@ def _status(record: ExperimentRecord | Summary) -> dict[str, Any]:
 
 
 def _side(side: Side) -> dict[str, str | None]:
-    return {"experiment": side.experiment.id, "checkpoint": side.checkpoint.id if side.checkpoint is not None else None}
+    return {
+        "experiment": side.experiment.id if side.experiment is not None else None,
+        "checkpoint": side.checkpoint.id if side.checkpoint is not None else None,
+    }
 
 
 def _pair(pair: Pair) -> dict[str, Any]:
     sides = {"left": (pair.left, pair.in_left), "right": (pair.right, pair.in_right)}
     return {name: encode_value(value) for name, (value, present) in sides.items() if present}
+
+
+def _metric(pair: MetricPair) -> dict[str, Any]:
+    return {**_pair(pair), "goal": pair.goal, "delta": pair.delta, "better": pair.better}
+
+
+def _tree(tree: TreeComparison) -> dict[str, Any]:
+    """Return what differs between two trees of files: all that do, and why a side has none, if it has none."""
+    lines = {change.pair: change.edit for change in tree.changes}
+    files = []
+    for pair in tree.differing:
+        edit = lines.get(pair)
+        counted = {"added": edit.added, "deleted": edit.deleted} if edit is not None else {}
+        sides = {"left": pair.left, "right": pair.right}
+        described = {side: _file(file) for side, file in sides.items() if file is not None}
+        files.append({"path": pair.path, "status": pair.status, **counted, **described})
+    absent = {side: reason for side, reason in zip(("left", "right"), tree.absent, strict=True) if reason}
+    return {"files": files, "same": len(tree.pairs) - len(files)} | ({"absent": absent} if absent else {})
+
+
+def _file(file: TreeFile) -> dict[str, Any]:
+    kind = "link" if file.is_link else "file"
+    return {"kind": kind, "size_bytes": file.size_bytes, "sha256": file.sha256, "executable": file.is_executable}

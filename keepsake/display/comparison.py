@@ -1,53 +1,60 @@
-"""A comparison of two experiments as lines of text."""
+"""A comparison of two experiments, or of one with the working directory, as lines of text."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from keepsake.display import text
-from keepsake.display.tables import Column, View, lines
+from keepsake.display.code import change_lines, change_row, file_row, hints, is_shown_by_lines
+from keepsake.display.tables import GAP, Column, View, lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from keepsake.query.compare import Comparison, MetricPair, Pair, Side
+    from keepsake.query.saved import TreeComparison
 
-BETTER_STYLES = {"better": "green", "worse": "red"}
+WORD_STYLES = {"better": "green", "worse": "red", "new": "green", "gone": "red"}
+
+SAME_FILES_SHOWN = 5
+"""How many files of checkpoints that are the same are named."""
+
+WORKING_DIRECTORY = "."
+"""What the working directory is called."""
 
 
-def comparison_lines(comparison: Comparison, view: View) -> list[str]:
+def comparison_lines(comparison: Comparison, view: View, *, stat: bool = False) -> list[str]:
     """Return what differs, section by section; one without differences is a single line.
 
     Args:
         comparison: What was found.
-        view: How it is to look; long values are cut to its width.
+        view: How it is to look; long values are cut to its width, and ``every`` shows also what is the same.
+        stat: Show of code only how many lines differ in which file.
     """
-    limit = max(12, (view.width - 30) // 2) if view.width is not None else None
-    metrics = [metric for metric in comparison.metrics if metric.differs]
-    headings: list[str | None] = [None]
     blocks = [_header(comparison, view)]
-    for name, rows, total in (
-        ("Params", [_pair_row(pair, limit) for pair in comparison.params], comparison.params_total),
-        ("Metrics", [_metric_row(metric, limit) for metric in metrics], len(comparison.metrics)),
-        ("Environment", [_pair_row(pair, limit) for pair in comparison.environment], comparison.environment_total),
-    ):
-        verb = "differs" if len(rows) == 1 else "differ"
-        count = f" ({len(rows)} of {total} {verb})"
-        headings.append(view.style(f"{name}{count}", "bold") if rows else f"{name}: {'same' if total else 'none'}")
-        blocks.append(rows)
-    return _joined(headings, blocks, view)
+    if "params" in comparison.sections:
+        blocks.append(_pairs_block("Params", comparison.params, view, _pair_row))
+    if "metrics" in comparison.sections:
+        blocks.append(_pairs_block("Metrics", comparison.metrics, view, _metric_row))
+    if "env" in comparison.sections:
+        blocks.append(_pairs_block("Environment", comparison.environment, view, _pair_row))
+    if comparison.code is not None:
+        blocks.append(_code_block(comparison, comparison.code, view, stat=stat))
+    if comparison.files is not None:
+        blocks.append(_files_block(comparison, comparison.files, view))
+    return _joined(blocks, view)
 
 
-def _header(comparison: Comparison, view: View) -> list[list[str]]:
-    sides = (comparison.left, comparison.right)
-    return [
-        ["", *(side.experiment.id[: view.short] for side in sides)],
-        ["checkpoint", *(_checkpoint(side, view) for side in sides)],
-        ["ran", *(_ran(side) for side in sides)],
-    ]
+def label(side: Side, view: View) -> str:
+    """Return what a side is called."""
+    return side.experiment.id[: view.short] if side.experiment is not None else WORKING_DIRECTORY
 
 
-def _checkpoint(side: Side, view: View) -> str:
+def checkpoint_cell(side: Side, view: View) -> str:
+    """Return which checkpoint of a side is compared, and why this one."""
+    if side.experiment is None:
+        return "working directory"
     checkpoint = side.checkpoint
     if checkpoint is None:
         return "none"
@@ -56,23 +63,69 @@ def _checkpoint(side: Side, view: View) -> str:
     return f"{checkpoint.id[: view.short]} step {checkpoint.step}{note}"
 
 
-def _ran(side: Side) -> str:
+def ran_cell(side: Side) -> str:
+    """Return when a side ran, and for how long."""
     record = side.experiment
+    if record is None:
+        return "now"
     took = f" {text.span((record.ended - record.created).total_seconds())}" if record.ended is not None else ""
     return f"{record.created.astimezone():%Y-%m-%d %H:%M}{took}"
 
 
-def _pair_row(pair: Pair, limit: int | None) -> list[str]:
+def metric_name(metric: MetricPair) -> str:
+    """Return a metric's name with what is better."""
+    return f"{text.safe(metric.name)}{f' ({metric.goal[:3]})' if metric.goal is not None else ''}"
+
+
+@dataclass
+class _Block:
+    """A part of the page.
+
+    Args:
+        heading: Its first line, if it has one.
+        rows: Its table.
+        lines: What follows the table.
+    """
+
+    heading: str | None = None
+    rows: list[list[str]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+
+# --- sections -----------------------------------------------------------------------------------------------------------
+
+
+def _header(comparison: Comparison, view: View) -> _Block:
+    sides = (comparison.left, comparison.right)
+    rows = [
+        ["", *(label(side, view) for side in sides)],
+        ["checkpoint", *(checkpoint_cell(side, view) for side in sides)],
+        ["ran", *(ran_cell(side) for side in sides)],
+    ]
+    return _Block(rows=rows)
+
+
+def _pairs_block(name: str, pairs: Sequence[Pair] | None, view: View, row_of: Callable[[Any], list[str]]) -> _Block:
+    if pairs is None:
+        return _Block(f"{name}: not recorded of a working directory")
+    differing = [pair for pair in pairs if pair.differs]
+    heading = f"{name}: {'same' if pairs else 'none'}"
+    if differing:
+        verb = "differs" if len(differing) == 1 else "differ"
+        heading = view.style(f"{name} ({len(differing)} of {len(pairs)} {verb})", "bold")
+    return _Block(heading, [row_of(pair) for pair in (pairs if view.every else differing)])
+
+
+def _pair_row(pair: Pair) -> list[str]:
     sides = ((pair.left, pair.in_left), (pair.right, pair.in_right))
-    return [f"  {text.safe(pair.name)}", *(_cut(text.cell(value), limit) if present else "-" for value, present in sides)]
+    return [f"  {text.safe(pair.name)}", *(text.cell(value) if present else "-" for value, present in sides)]
 
 
-def _metric_row(metric: MetricPair, limit: int | None) -> list[str]:
-    goal = f" ({metric.goal[:3]})" if metric.goal is not None else ""
+def _metric_row(metric: MetricPair) -> list[str]:
     present = [value for value, is_there in ((metric.left, metric.in_left), (metric.right, metric.in_right)) if is_there]
     cells = iter(text.column(present))
-    sides = [_cut(next(cells), limit) if is_there else "-" for is_there in (metric.in_left, metric.in_right)]
-    return [f"  {text.safe(metric.name)}{goal}", *sides, *_change(metric, sides[0])]
+    sides = [next(cells) if is_there else "-" for is_there in (metric.in_left, metric.in_right)]
+    return [f"  {metric_name(metric)}", *sides, *_change(metric, sides[0])]
 
 
 def _change(metric: MetricPair, left: str) -> list[str]:
@@ -93,22 +146,83 @@ def _percent(ratio: float) -> str:
     return f"{100 * ratio:+.0f}%" if abs(ratio) >= 0.0995 else f"{100 * ratio:+.2g}%"
 
 
-def _cut(shown: str, limit: int | None) -> str:
-    return shown if limit is None else text.cut(shown, limit)
+def _code_block(comparison: Comparison, code: TreeComparison, view: View, *, stat: bool) -> _Block:
+    if not code.differing:
+        return _Block(f"Code: {_why_nothing(comparison, code, view)}")
+    files = text.plural(len({pair.path for pair in code.differing}), "file")
+    block = _Block(view.style(f"Code ({files}, +{code.added} -{code.deleted})", "bold"))
+    sides = (label(comparison.left, view), label(comparison.right, view))
+    names = ("a", "b") if view.width is None else sides
+    for change in code.changes:
+        if stat or not is_shown_by_lines(change, view):
+            block.rows.append(change_row(change))
+        else:
+            block.lines += change_lines(change, names, view)
+    if not stat:
+        block.lines += hints(code.changes, sides, view)
+    return block
 
 
-def _joined(headings: Sequence[str | None], blocks: Sequence[Sequence[Sequence[str]]], view: View) -> list[str]:
-    """Lay all sections out with the same column widths, each under its heading."""
-    rows = [row for block in blocks for row in block]
-    count = max(len(row) for row in rows)
+def _files_block(comparison: Comparison, files: TreeComparison, view: View) -> _Block:
+    if not files.differing and not (view.every and files.pairs):
+        return _Block(f"Files: {_why_nothing(comparison, files, view)}")
+    same = [pair for pair in files.pairs if pair.status == "same"]
+    shown = same if view.every else same[:SAME_FILES_SHOWN]
+    verb = "differs" if len(files.differing) == 1 else "differ"
+    heading = f"Files ({len(files.differing)} of {len(files.pairs)} {verb})" if files.differing else "Files: same"
+    block = _Block(view.style(heading, "bold"), [file_row(pair) for pair in [*files.differing, *shown]])
+    if len(same) > len(shown):
+        block.lines.append(f"  … {len(same) - len(shown)} more are the same: --all")
+    return block
+
+
+def _why_nothing(comparison: Comparison, tree: TreeComparison, view: View) -> str:
+    """Return why a section of files has no differences to show."""
+    if any(tree.absent):
+        if not tree.differs:
+            return "none"
+        sides = zip((comparison.left, comparison.right), tree.absent, strict=True)
+        return "; ".join(f"{text.safe(reason)} in {label(side, view)}" for side, reason in sides if reason)
+    return "same" if tree.pairs else "none"
+
+
+# --- layout -------------------------------------------------------------------------------------------------------------
+
+
+def _joined(blocks: Sequence[_Block], view: View) -> list[str]:
+    """Lay all blocks out with the same first two columns; what stands right of them is each block's own."""
+    for block in blocks:
+        block.rows = [_fitted(row, view.width) for row in block.rows]
+    rows = [row for block in blocks for row in block.rows]
+    widths = [max((text.width(row[index]) for row in rows), default=0) for index in (0, 1)]
+    joined: list[str] = []
+    was_one_line = False
+    for block in blocks:
+        body = [*_table(block.rows, widths, view), *block.lines]
+        is_one_line = not body
+        joined += [""] if joined and not (is_one_line and was_one_line) else []
+        joined += [block.heading] if block.heading is not None else []
+        joined += body
+        was_one_line = is_one_line
+    return joined
+
+
+def _fitted(row: list[str], width: int | None) -> list[str]:
+    """Cut the cells of a row so that it fits: the name to a third, the sides to half of what is left."""
+    if width is None:
+        return row
+    name = max(12, width // 3)
+    side = max(7, (width - min(name, text.width(row[0])) - 2 * len(GAP)) // 2)
+    return [text.cut(row[0], name), *(text.cut(cell, side) for cell in row[1:3]), *row[3:]]
+
+
+def _table(rows: Sequence[list[str]], widths: Sequence[int], view: View) -> list[str]:
+    count = max((len(row) for row in rows), default=0)
     columns = [Column("", [row[index] if index < len(row) else "" for row in rows]) for index in range(count)]
+    for column, width in zip(columns, widths, strict=False):
+        column.cells = [cell + " " * (width - text.width(cell)) for cell in column.cells]
     for column in columns[3:5]:
         column.right = True
-    for column in columns[5:]:
-        column.styles = [BETTER_STYLES.get(cell, "") for cell in column.cells]
-    table = iter(lines(columns, view.style, headings=False))
-    joined: list[str] = []
-    for heading, block in zip(headings, blocks, strict=True):
-        joined += ([""] if joined else []) + ([heading] if heading is not None else [])
-        joined += [next(table) for _ in block]
-    return joined
+    for column in columns[3:]:
+        column.styles = [WORD_STYLES.get(cell, "") for cell in column.cells]
+    return lines(columns, view.style, headings=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -11,22 +12,26 @@ from keepsake.repository.records import is_comparable
 from keepsake.values import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    from keepsake.query.saved import SavedFiles, TreeComparison
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord, PrimaryMetric
+
+SECTIONS = ("params", "metrics", "env", "code", "files")
+"""What can be compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two that are compared.
+    """One of those that are compared.
 
     Args:
-        experiment: The experiment.
-        checkpoint: Whose metrics are compared; None where the experiment has none.
+        experiment: The experiment; None for the working directory.
+        checkpoint: Whose metrics and files are compared; None where the experiment has none.
     """
 
-    experiment: ExperimentRecord
-    checkpoint: CheckpointRecord | None
+    experiment: ExperimentRecord | None
+    checkpoint: CheckpointRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,52 +87,83 @@ class MetricPair(Pair):
         return (self.delta < 0) == (self.goal == "minimize")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What differs, with how many names there are in all.
+    """What was compared, section by section. A section is None where it was not asked for, or where a side cannot have it.
 
     Args:
         left: The reference.
         right: What is compared with it.
-        params: Params that differ.
-        params_total: Params that either side has.
-        metrics: All metrics that either side has.
-        environment: Versions that differ, of Python and of packages.
-        environment_total: Packages that either side has, and Python.
+        sections: Which of `SECTIONS` were asked for.
+        params: All params that either side has.
+        metrics: All metrics that either side has, the primary one first.
+        environment: Versions of Python and of packages that either side has, its system and its GPUs.
+        code: The files that were saved when the experiments began.
+        files: The files of the checkpoints.
     """
 
     left: Side
     right: Side
-    params: list[Pair]
-    params_total: int
-    metrics: list[MetricPair]
-    environment: list[Pair]
-    environment_total: int
+    sections: Collection[str]
+    params: list[Pair] | None = None
+    metrics: list[MetricPair] | None = None
+    environment: list[Pair] | None = None
+    code: TreeComparison | None = None
+    files: TreeComparison | None = None
 
     @property
     def differs(self) -> bool:
-        """Whether anything differs."""
-        return bool(self.params or self.environment or any(metric.differs for metric in self.metrics))
+        """Whether anything differs of what was compared."""
+        pairs = [*(self.params or ()), *(self.metrics or ()), *(self.environment or ())]
+        trees = [tree for tree in (self.code, self.files) if tree is not None]
+        return any(pair.differs for pair in pairs) or any(tree.differs for tree in trees)
 
 
-def compare(left: Side, right: Side) -> Comparison:
-    """Compare params, metrics and environment of two experiments."""
-    params = _pairs(flatten(left.experiment.params), flatten(right.experiment.params))
-    environment = _pairs(_environment(left), _environment(right))
+def compare(left: Side, right: Side, sections: Collection[str] = SECTIONS, saved: SavedFiles | None = None) -> Comparison:
+    """Compare two sides.
+
+    Args:
+        left: The reference.
+        right: What is compared with it.
+        sections: Which of `SECTIONS` to compare.
+        saved: Reads what the sides have saved; without it ``code`` and ``files`` are left out.
+
+    Raises:
+        ReadError: What was saved cannot be read.
+    """
+    are_recorded = left.experiment is not None and right.experiment is not None
     return Comparison(
         left=left,
         right=right,
-        params=[pair for pair in params if pair.differs],
-        params_total=len(params),
-        metrics=_metrics(left, right),
-        environment=[pair for pair in environment if pair.differs],
-        environment_total=len(environment),
+        sections=sections,
+        params=_params(left, right) if are_recorded and "params" in sections else None,
+        metrics=_metrics(left, right) if are_recorded and "metrics" in sections else None,
+        environment=_pairs(_environment(left), _environment(right)) if are_recorded and "env" in sections else None,
+        code=saved.compare_code(left, right) if saved is not None and "code" in sections else None,
+        files=saved.compare_files(left, right) if saved is not None and "files" in sections else None,
     )
 
 
+# --- params, metrics, environment ---------------------------------------------------------------------------------------
+
+
+def _params(left: Side, right: Side) -> list[Pair]:
+    sides = [flatten(side.experiment.params) if side.experiment is not None else {} for side in (left, right)]
+    return _pairs(*sides)
+
+
 def _environment(side: Side) -> dict[str, str]:
-    version = side.experiment.python_version
-    return ({"python": version} if version else {}) | side.experiment.python_packages
+    record = side.experiment
+    if record is None:
+        return {}
+    system = record.system or {}
+    gpus = Counter(str(gpu.get("name", gpu) if isinstance(gpu, dict) else gpu) for gpu in system.get("gpus") or ())
+    found = {
+        "python": record.python_version,
+        "os": str(system.get("os") or ""),
+        "gpu": ", ".join(f"{count}x {name}" for name, count in gpus.items()),
+    }
+    return {name: value for name, value in found.items() if value} | record.python_packages
 
 
 def _pairs(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Pair]:
@@ -136,7 +172,7 @@ def _pairs(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Pair]:
 
 
 def _metrics(left: Side, right: Side) -> list[MetricPair]:
-    primary = [side.experiment.primary_metric for side in (left, right)]
+    primary = [side.experiment.primary_metric for side in (left, right) if side.experiment is not None]
     sides = [side.checkpoint.metrics if side.checkpoint is not None else {} for side in (left, right)]
     metrics = [
         MetricPair(pair.name, pair.left, pair.right, pair.in_left, pair.in_right, _goal(pair.name, primary))

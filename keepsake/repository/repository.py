@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keepsake.capture.files import FileEntry
-    from keepsake.repository.archive import ArchivedFile
+    from keepsake.repository.archive import ArchivedFile, OpenedArchive
     from keepsake.storage import ObjectInfo, Storage
     from keepsake.storage.locks import ProcessLock
 
@@ -637,6 +637,25 @@ class Repository:
 
         with self._hint():
             return archive.open_file(self._stored_archive(key), path, where=self._where(key))
+
+    @contextmanager
+    def opened_archive(self, key: str, *, with_contents: bool = True) -> Iterator[OpenedArchive]:
+        """Open an archive that will be listed and read several times.
+
+        Args:
+            key: The archive's key.
+            with_contents: False for whoever only wants the entries.
+
+        Raises:
+            ReadError: The archive is missing, damaged or unsafe.
+        """
+        from keepsake.repository import archive
+
+        with (
+            self._hint(),
+            archive.opened(self._stored_archive(key), where=self._where(key), with_contents=with_contents) as opened,
+        ):
+            yield opened
 
     def extract_archive(
         self,

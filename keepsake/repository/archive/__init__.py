@@ -5,12 +5,14 @@ What goes into an archive is chosen by `keepsake.capture.files`; where it lies i
 """
 
 from keepsake.repository.archive.entries import ArchivedFile, Digests
+from keepsake.repository.archive.opened import OpenedArchive, opened
 from keepsake.repository.archive.reading import Source, check, describe, extract, list_files, open_file
 from keepsake.repository.archive.writing import layout_path, seal, stage
 
 __all__ = [
     "ArchivedFile",
     "Digests",
+    "OpenedArchive",
     "Source",
     "check",
     "describe",
@@ -18,6 +20,7 @@ __all__ = [
     "layout_path",
     "list_files",
     "open_file",
+    "opened",
     "seal",
     "stage",
 ]

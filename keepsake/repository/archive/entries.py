@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from keepsake.repository.archive.digests import SectionDigests
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from keepsake.repository.archive.index import Kind
@@ -36,20 +40,23 @@ class Digests:
             path: The file.
             section_bytes: How long a section is to be; None makes one of all.
         """
-        found = []
         with path.open("rb") as file:
-            left = section_bytes
-            digest = hashlib.sha256()
-            while piece := file.read(_READ_BYTES if left is None else min(_READ_BYTES, left)):
-                digest.update(piece)
-                if left is not None:
-                    left -= len(piece)
-                    if not left:
-                        found.append(digest.hexdigest())
-                        left, digest = section_bytes, hashlib.sha256()
-            if left != section_bytes or section_bytes is None or not found:
-                found.append(digest.hexdigest())
-        return cls(tuple(found), section_bytes if len(found) > 1 else None)
+            return cls.of_content(iter(lambda: file.read(_READ_BYTES), b""), section_bytes)
+
+    @classmethod
+    def of_content(cls, pieces: Iterable[bytes], section_bytes: int | None = None) -> Digests:
+        """Return the digests of what comes piece by piece.
+
+        Args:
+            pieces: The content.
+            section_bytes: How long a section is to be; None makes one of all.
+        """
+        sections, start = SectionDigests(section_bytes or sys.maxsize), 0
+        for piece in pieces:
+            sections.update(start, piece)
+            start += len(piece)
+        found = tuple(sections.found().values()) or (hashlib.sha256().hexdigest(),)
+        return cls(found, section_bytes if len(found) > 1 else None)
 
     def fit(self, path: Path) -> bool:
         """Tell whether a file has this content."""

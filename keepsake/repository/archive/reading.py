@@ -226,6 +226,15 @@ def _check_content(entry: ArchivedFile, content: Iterable[bytes], indexed: Index
         indexed.check_digests(entry.path, digests)
 
 
+def indexed_archive(source: Source, where: str) -> IndexedArchive | None:
+    """Return an archive by its index; None if it has none.
+
+    Raises:
+        ReadError: It has one, which is damaged or unsafe.
+    """
+    return _indexed(source, where)[0]
+
+
 def _indexed(source: Source, where: str) -> tuple[IndexedArchive | None, str | None]:
     """Return the archive by its index and the index's digest, or None for both."""
     found = index.read(source, where or "the archive")
