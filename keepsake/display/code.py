@@ -91,7 +91,7 @@ def _note(change: FileChange) -> str:
 def _new_mode(pair: FilePair) -> str:
     if pair.left is None or pair.right is None or pair.left.is_executable == pair.right.is_executable:
         return ""
-    return "now executable" if pair.right.is_executable else "no longer executable"
+    return "executable now" if pair.right.is_executable else "not executable"
 
 
 def _files(pair: FilePair) -> list[TreeFile]:
@@ -108,7 +108,7 @@ def change_row(change: FileChange) -> list[str]:
         word = "" if pair.status == "changed" else _WORDS[pair.status]
         return [f"  {text.safe(pair.path)}", f"+{edit.added} -{edit.deleted}", "", _new_mode(pair) or word]
     if change.form == "notebook" and pair.status == "changed":
-        return [*file_row(pair)[:3], "only outputs differ"]
+        return [*file_row(pair)[:3], "outputs differ"]
     return [*file_row(pair)[:3], _new_mode(pair) or _WORDS[pair.status]]
 
 

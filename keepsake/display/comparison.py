@@ -20,6 +20,9 @@ WORD_STYLES = {"better": "green", "worse": "red", "new": "green", "gone": "red"}
 SAME_FILES_SHOWN = 5
 """How many files of checkpoints that are the same are named."""
 
+MIN_CELL = 12
+"""To how many columns a cell may be cut, and no further however narrow the terminal is."""
+
 WORKING_DIRECTORY = "."
 """What the working directory is called."""
 
@@ -33,12 +36,7 @@ def comparison_lines(comparison: Comparison, view: View, *, stat: bool = False) 
         stat: Show of code only how many lines differ in which file.
     """
     blocks = [_header(comparison, view)]
-    if "params" in comparison.sections:
-        blocks.append(_pairs_block("Params", comparison.params, view, _pair_row))
-    if "metrics" in comparison.sections:
-        blocks.append(_pairs_block("Metrics", comparison.metrics, view, _metric_row))
-    if "env" in comparison.sections:
-        blocks.append(_pairs_block("Environment", comparison.environment, view, _pair_row))
+    blocks += _recorded_blocks(comparison, view)
     if comparison.code is not None:
         blocks.append(_code_block(comparison, comparison.code, view, stat=stat))
     if comparison.files is not None:
@@ -105,9 +103,20 @@ def _header(comparison: Comparison, view: View) -> _Block:
     return _Block(rows=rows)
 
 
-def _pairs_block(name: str, pairs: Sequence[Pair] | None, view: View, row_of: Callable[[Any], list[str]]) -> _Block:
-    if pairs is None:
-        return _Block(f"{name}: not recorded of a working directory")
+def _recorded_blocks(comparison: Comparison, view: View) -> list[_Block]:
+    names = {"params": "Params", "metrics": "Metrics", "env": "Environment"}
+    names = {section: name for section, name in names.items() if section in comparison.sections}
+    if names and (comparison.left.experiment is None or comparison.right.experiment is None):
+        return [_Block(f"{', '.join(names.values())}: not recorded of a working directory")]
+    compared: list[tuple[str, Sequence[Pair] | None, Callable[[Any], list[str]]]] = [
+        ("params", comparison.params, _pair_row),
+        ("metrics", comparison.metrics, _metric_row),
+        ("env", comparison.environment, _pair_row),
+    ]
+    return [_pairs_block(names[section], pairs, view, row_of) for section, pairs, row_of in compared if pairs is not None]
+
+
+def _pairs_block(name: str, pairs: Sequence[Pair], view: View, row_of: Callable[[Any], list[str]]) -> _Block:
     differing = [pair for pair in pairs if pair.differs]
     heading = f"{name}: {'same' if pairs else 'none'}"
     if differing:
@@ -191,10 +200,7 @@ def _why_nothing(comparison: Comparison, tree: TreeComparison, view: View) -> st
 
 def _joined(blocks: Sequence[_Block], view: View) -> list[str]:
     """Lay all blocks out with the same first two columns; what stands right of them is each block's own."""
-    for block in blocks:
-        block.rows = [_fitted(row, view.width) for row in block.rows]
-    rows = [row for block in blocks for row in block.rows]
-    widths = [max((text.width(row[index]) for row in rows), default=0) for index in (0, 1)]
+    widths = _first_widths(blocks, view.width)
     joined: list[str] = []
     was_one_line = False
     for block in blocks:
@@ -207,22 +213,41 @@ def _joined(blocks: Sequence[_Block], view: View) -> list[str]:
     return joined
 
 
-def _fitted(row: list[str], width: int | None) -> list[str]:
-    """Cut the cells of a row so that it fits: the name to a third, the sides to half of what is left."""
-    if width is None:
-        return row
-    name = max(12, width // 3)
-    side = max(7, (width - min(name, text.width(row[0])) - 2 * len(GAP)) // 2)
-    return [text.cut(row[0], name), *(text.cut(cell, side) for cell in row[1:3]), *row[3:]]
+def _first_widths(blocks: Sequence[_Block], limit: int | None) -> tuple[int, int]:
+    """Return how wide names and left values are: a third and half of the rest at most, and no more than what stands behind allows."""
+    rows = [row for block in blocks for row in block.rows]
+    name, left = (max(text.width(row[index]) for row in rows) for index in (0, 1))
+    if limit is None:
+        return name, left
+    name = min(name, max(MIN_CELL, limit // 3))
+    behind = max((_width_behind(block.rows) for block in blocks if max(map(len, block.rows), default=0) > 3), default=0)
+    room = limit - name - 2 * len(GAP)
+    return name, min(left, max(MIN_CELL, min(room // 2, room - behind)))
 
 
-def _table(rows: Sequence[list[str]], widths: Sequence[int], view: View) -> list[str]:
-    count = max((len(row) for row in rows), default=0)
+def _width_behind(rows: Sequence[Sequence[str]]) -> int:
+    """Return how wide all is that stands right of the left values."""
+    widths = [
+        max((text.width(row[index]) for row in rows if len(row) > index), default=0) for index in range(2, max(map(len, rows)))
+    ]
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _table(rows: Sequence[Sequence[str]], widths: tuple[int, int], view: View) -> list[str]:
+    if not rows:
+        return []
+    count = max(len(row) for row in rows)
     columns = [Column("", [row[index] if index < len(row) else "" for row in rows]) for index in range(count)]
+    limits = [*widths, MIN_CELL]
+    if view.width is not None:
+        limits[2] = max(
+            MIN_CELL, view.width - sum(widths) - sum(len(GAP) + column.width for column in columns[3:]) - 2 * len(GAP)
+        )
+        for column, limit in zip(columns, limits, strict=False):
+            column.cells = [text.cut(cell, limit) for cell in column.cells]
     for column, width in zip(columns, widths, strict=False):
         column.cells = [cell + " " * (width - text.width(cell)) for cell in column.cells]
-    for column in columns[3:5]:
-        column.right = True
     for column in columns[3:]:
+        column.right = any(cell.startswith(("+", "-")) for cell in column.cells)
         column.styles = [WORD_STYLES.get(cell, "") for cell in column.cells]
     return lines(columns, view.style, headings=False)

@@ -138,7 +138,7 @@ def compare(left: Side, right: Side, sections: Collection[str] = SECTIONS, saved
         sections=sections,
         params=_params(left, right) if are_recorded and "params" in sections else None,
         metrics=_metrics(left, right) if are_recorded and "metrics" in sections else None,
-        environment=_pairs(_environment(left), _environment(right)) if are_recorded and "env" in sections else None,
+        environment=_environment_pairs(left, right) if are_recorded and "env" in sections else None,
         code=saved.compare_code(left, right) if saved is not None and "code" in sections else None,
         files=saved.compare_files(left, right) if saved is not None and "files" in sections else None,
     )
@@ -150,6 +150,11 @@ def compare(left: Side, right: Side, sections: Collection[str] = SECTIONS, saved
 def _params(left: Side, right: Side) -> list[Pair]:
     sides = [flatten(side.experiment.params) if side.experiment is not None else {} for side in (left, right)]
     return _pairs(*sides)
+
+
+def _environment_pairs(left: Side, right: Side) -> list[Pair]:
+    pairs = _pairs(_environment(left), _environment(right))
+    return sorted(pairs, key=lambda pair: pair.name not in ("python", "os", "gpu"))
 
 
 def _environment(side: Side) -> dict[str, str]:

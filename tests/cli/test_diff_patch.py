@@ -38,13 +38,12 @@ Files = Mapping[str, File]
 
 # --- random trees -------------------------------------------------------------------------------------------------------
 
-letters = st.sampled_from("ab") | st.sampled_from("ab \"'\\\t\n\r\x01é模$*?[]{}~#%-+@,:;&|<>")
-names = st.text(letters, min_size=1, max_size=3) | st.sampled_from(
-    ["train.py", "a b", "x b", "b", "-n", " ", '"', "\udcff", "e\u0301", "_dev_null"]
-)
+odd_chars = st.sampled_from("ab \"'\\\t\n\r\x01é模$*?[]{}~#%-+@,:;&|<>")
+odd_names = st.sampled_from(["train.py", "a b", "x b", "b", "-n", " ", '"', "\udcff", "e\u0301", "_dev_null"])
+names = st.text(st.sampled_from("ab") | odd_chars, min_size=1, max_size=3) | odd_names
 paths = st.lists(names, min_size=1, max_size=3).map("/".join)
-usual = [b"a\n", b"b\n", b"c\n", b"\n", b"a\r\n", b"\r\n", b"\r", b"--- a/x\n", b"+++ b/x\n", b"@@ -1 +1 @@\n"]
-lines = st.sampled_from(usual) | st.binary(max_size=4)
+odd_lines = st.sampled_from([b"\n", b"a\r\n", b"\r\n", b"\r", b"--- a/x\n", b"+++ b/x\n", b"@@ -1 +1 @@\n"])
+lines = st.sampled_from([b"a\n", b"b\n", b"c\n"]) | odd_lines | st.binary(max_size=4)
 texts = st.lists(lines, max_size=30).map(b"".join)
 files = st.builds(File, texts | st.binary(max_size=200), st.booleans())
 # Never to each other: below a link that leads to itself Git cannot make anything.

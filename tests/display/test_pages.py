@@ -210,10 +210,12 @@ def test_a_comparison() -> None:
           optimizer       sgd                     adamw
 
         Metrics (2 of 2 differ)
-          val_loss (min)  0.2121                  0.1484                  -0.0637   -30%  better
-          val_acc         0.9411                  0.9641                  +0.0230  +2.4%
+          val_loss (min)  0.2121                  0.1484  -0.0637   -30%  better
+          val_acc         0.9411                  0.9641  +0.0230  +2.4%
 
-        Environment (1 of 3 differs)
+        Environment (3 of 5 differ)
+          os              -                       Linux
+          gpu             -                       1x H200
           torch           2.8.0                   2.9.1
     """).splitlines()
     )
@@ -221,9 +223,9 @@ def test_a_comparison() -> None:
 
 def test_a_section_without_differences_is_one_line() -> None:
     lines = compared(five()[SGD], five()[SGD])
-    assert lines[3:] == ["", "Params: same", "", "Metrics: same", "", "Environment: same"]
+    assert lines[3:] == ["", "Params: same", "Metrics: same", "Environment: same"]
     empty = ExperimentRecord(full_id("a1"), NOW)
-    assert compared(empty, empty)[3:] == ["", "Params: none", "", "Metrics: none", "", "Environment: none"]
+    assert compared(empty, empty)[3:] == ["", "Params: none", "Metrics: none", "Environment: none"]
     assert compared(empty, empty)[1].split() == ["checkpoint", "none", "none"]
 
 

@@ -35,6 +35,7 @@ def side(
 
 def metric(left: Any, right: Any, goal: str | None = None) -> MetricPair:
     comparison = compare(side(metrics={"loss": left}, goal=goal), side(metrics={"loss": right}, goal=goal))
+    assert comparison.metrics is not None
     return comparison.metrics[0]
 
 
@@ -44,8 +45,8 @@ def test_nothing_differs_from_itself(params: dict[str, Any], metrics: dict[str, 
     one = side(params, metrics, python_packages={"torch": "2.9.1"})
     comparison = compare(one, one)
     assert not comparison.differs
-    assert comparison.params == []
-    assert all(not pair.delta for pair in comparison.metrics)
+    assert not any(pair.differs for pair in comparison.params or ())
+    assert all(not pair.delta for pair in comparison.metrics or ())
 
 
 @settings(deadline=None)
@@ -53,10 +54,11 @@ def test_nothing_differs_from_itself(params: dict[str, Any], metrics: dict[str, 
 def test_differing_is_mutual(left: dict[str, Any], right: dict[str, Any], one: dict[str, Any], other: dict[str, Any]) -> None:
     here, there = compare(side(left, one), side(right, other)), compare(side(right, other), side(left, one))
     assert here.differs == there.differs
-    assert {pair.name for pair in here.params} == {pair.name for pair in there.params}
-    assert here.params_total == there.params_total == len(left | right)
-    back = {pair.name: pair for pair in there.metrics}
-    for pair in here.metrics:
+    differing = [{pair.name for pair in comparison.params or () if pair.differs} for comparison in (here, there)]
+    assert differing[0] == differing[1]
+    assert len(here.params or ()) == len(there.params or ()) == len(left | right)
+    back = {pair.name: pair for pair in there.metrics or ()}
+    for pair in here.metrics or ():
         assert pair.differs == back[pair.name].differs
         if pair.delta is not None:
             assert pair.delta == -(back[pair.name].delta or 0)
@@ -82,13 +84,13 @@ def test_what_is_equal(left: object, right: object, differs: bool) -> None:
 
 def test_none_is_not_the_same_as_nothing() -> None:
     comparison = compare(side({"x": None}), side({}))
-    assert [(pair.name, pair.in_left, pair.in_right) for pair in comparison.params] == [("x", True, False)]
+    assert [(pair.name, pair.in_left, pair.in_right) for pair in comparison.params or ()] == [("x", True, False)]
 
 
 def test_nested_params_have_dotted_names() -> None:
     comparison = compare(side({"model": {"depth": 3, "width": 8}}), side({"model": {"depth": 4, "width": 8}}))
-    assert [(pair.name, pair.left, pair.right) for pair in comparison.params] == [("model.depth", 3, 4)]
-    assert comparison.params_total == 2
+    compared = [(pair.name, pair.left, pair.right) for pair in comparison.params or ()]
+    assert compared == [("model.depth", 3, 4), ("model.width", 8, 8)]
 
 
 @pytest.mark.parametrize(
@@ -116,18 +118,18 @@ def test_metrics_have_a_difference_and_a_direction(
 
 def test_without_a_shared_goal_nothing_is_better() -> None:
     comparison = compare(side(metrics={"loss": 1.0}, goal="minimize"), side(metrics={"loss": 2.0}, goal="maximize"))
-    assert [(pair.goal, pair.better) for pair in comparison.metrics] == [(None, None)]
+    assert [(pair.goal, pair.better) for pair in comparison.metrics or ()] == [(None, None)]
 
 
 def test_the_primary_metric_comes_first() -> None:
     metrics = {"acc": 0.5, "loss": 1.0, "zeal": 2}
     comparison = compare(side(metrics=metrics, goal="minimize"), side(metrics=metrics, goal="minimize"))
-    assert [pair.name for pair in comparison.metrics] == ["loss", "acc", "zeal"]
+    assert [pair.name for pair in comparison.metrics or ()] == ["loss", "acc", "zeal"]
 
 
 def test_a_side_without_checkpoints_has_no_metrics() -> None:
     comparison: Comparison = compare(side(metrics={"loss": 1.0}), side())
-    assert [(pair.in_left, pair.in_right, pair.delta) for pair in comparison.metrics] == [(True, False, None)]
+    assert [(pair.in_left, pair.in_right, pair.delta) for pair in comparison.metrics or ()] == [(True, False, None)]
     assert comparison.differs
 
 
@@ -137,3 +139,26 @@ def test_versions_of_packages_differ() -> None:
     )
     assert comparison.differs
     assert not compare(side(python_packages={"a": "1"}), side(python_packages={"a": "1"})).differs
+
+
+def test_the_system_and_its_gpus_belong_to_the_environment() -> None:
+    gpus = [{"name": "H100", "memory_bytes": 1}, {"name": "H100", "memory_bytes": 1}, {"name": "T4"}]
+    one = side(python_version="3.11.7", system={"os": "Linux 6.1 x86_64", "gpus": gpus})
+    comparison = compare(one, side(python_version="3.11.7", system={"os": "Darwin 23", "gpus": ["odd", None]}))
+    assert [(pair.name, pair.left, pair.right) for pair in comparison.environment or () if pair.differs] == [
+        ("os", "Linux 6.1 x86_64", "Darwin 23"),
+        ("gpu", "2x H100, 1x T4", "1x odd, 1x None"),
+    ]
+
+
+def test_only_the_sections_that_are_asked_for_are_compared() -> None:
+    comparison = compare(side({"lr": 1}, {"loss": 1}), side({"lr": 2}, {"loss": 2}), ["metrics"])
+    assert (comparison.params, comparison.environment, comparison.code, comparison.files) == (None, None, None, None)
+    assert comparison.differs
+    assert not compare(side({"lr": 1}, {"loss": 1}), side({"lr": 2}, {"loss": 1}), ["metrics"]).differs
+
+
+def test_a_working_directory_has_no_record() -> None:
+    comparison = compare(side({"lr": 1}, {"loss": 1}), Side(None))
+    assert (comparison.params, comparison.metrics, comparison.environment) == (None, None, None)
+    assert not comparison.differs

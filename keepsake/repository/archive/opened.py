@@ -80,9 +80,8 @@ class _ReadThrough:
             digest.update(chunk)
             if self._copy is not None:
                 self._copy.write(chunk)
-        self._entries.append(
-            replace(entry, sha256=digest.hexdigest(), digests=Digests((digest.hexdigest(),))) if entry.kind == "file" else entry
-        )
+        sha256 = digest.hexdigest()
+        self._entries.append(replace(entry, sha256=sha256, digests=Digests((sha256,))) if entry.kind == "file" else entry)
 
     def entries(self) -> list[ArchivedFile]:
         """Return what it holds."""
