@@ -24,7 +24,7 @@ COMMANDS = {
     "ls": "list experiments",
     "ps": "list running experiments",
     "show": "show everything about an experiment or a checkpoint",
-    "diff": "compare two experiments or checkpoints",
+    "diff": "compare experiments, checkpoints or the working directory",
     "checkout": "copy code and weights into a directory",
     "rm": "delete experiments or checkpoints",
     "sync": "upload what was recorded while the repository could not be reached",

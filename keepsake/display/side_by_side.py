@@ -23,7 +23,7 @@ class _Row:
     """A name and its value in each experiment.
 
     Args:
-        name: The name.
+        name: The name, indented where a heading stands above it.
         cells: A text for each experiment.
         styles: The name of a style for each.
         keep: How long it stays where not all have room; see `keepsake.display.tables.Column`.
@@ -40,7 +40,7 @@ class _Section:
     """Rows that belong together.
 
     Args:
-        heading: What stands above them; the rows alone where it is empty.
+        heading: What stands above them; empty where a row says itself what it is.
         rows: The rows.
         is_same: Whether there would be rows if something differed.
     """
@@ -85,10 +85,11 @@ def _sections(comparisons: Sequence[Comparison], view: View) -> Iterable[_Sectio
         trees: list[TreeComparison] = [tree for c in comparisons if (tree := getattr(c, name)) is not None]
         if trees:
             differs = any(tree.differs for tree in trees)
-            cells = [_tree_cell(trees[0], reference=True), *(_tree_cell(tree) for tree in trees)]
-            yield _Section(
-                name.capitalize(), [_Row(name, cells, keep=keep)] if differs else [], is_same=any(t.pairs for t in trees)
-            )
+            cells = [_reference_cell(trees), *(_tree_cell(tree) for tree in trees)]
+            if differs:
+                yield _Section("", [_Row(name.capitalize(), cells, keep=keep)])
+            else:
+                yield _Section(name.capitalize(), [], is_same=any(tree.pairs for tree in trees))
 
 
 # --- cells --------------------------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ def _sections(comparisons: Sequence[Comparison], view: View) -> Iterable[_Sectio
 
 def _values(heading: str, compared: Sequence[Sequence[Pair] | None], view: View, *, keep: int) -> _Section:
     rows = [
-        _Row(text.safe(name), _cells(pairs), keep=keep)
+        _Row(f"  {text.safe(name)}", _cells(pairs), keep=keep)
         for name, pairs in _by_name(compared).items()
         if view.every or any(pair is not None and pair.differs for pair in pairs)
     ]
@@ -110,7 +111,7 @@ def _metrics(compared: Sequence[Sequence[MetricPair] | None], view: View) -> _Se
             metric = next(pair for pair in pairs if pair is not None)
             better = [pair.better if pair is not None else None for pair in pairs]
             styles = ["", *(_BETTER_STYLES[verdict] for verdict in better)]
-            rows.append(_Row(metric_name(metric), _cells(pairs), styles, keep=1 if metric.goal is not None else 4))
+            rows.append(_Row(f"  {metric_name(metric)}", _cells(pairs), styles, keep=1 if metric.goal is not None else 4))
     return _Section("Metrics", rows, is_same=any(compared))
 
 
@@ -133,11 +134,16 @@ def _cells(pairs: Sequence[Pair | None]) -> list[str]:
     return [next(present) if is_there else "-" for _, is_there in values]
 
 
-def _tree_cell(tree: TreeComparison, *, reference: bool = False) -> str:
-    """Return in one cell how a tree of files differs from the reference, or of the reference how many files there are."""
-    if reference:
-        count = sum(pair.left is not None for pair in tree.pairs)
-        return text.safe(tree.absent[0]) or ("" if tree.absent[1] else text.plural(count, "file"))
+def _reference_cell(trees: Sequence[TreeComparison]) -> str:
+    """Return in one cell how many files the first side has."""
+    whole = next((tree for tree in trees if not any(tree.absent)), None)
+    if whole is None:
+        return text.safe(trees[0].absent[0])
+    return text.plural(sum(pair.left is not None for pair in whole.pairs), "file")
+
+
+def _tree_cell(tree: TreeComparison) -> str:
+    """Return in one cell how another side's files differ from those of the first."""
     if any(tree.absent):
         return text.safe(tree.absent[1]) or "-"
     count = len({pair.path for pair in tree.differing})
@@ -162,7 +168,7 @@ def _cut_cells(sections: Sequence[_Section]) -> None:
 def _columns(names: Sequence[str], sections: Sequence[_Section]) -> list[Column]:
     """Return a column for the names and one for each experiment, all sections one below the other."""
     rows = [row for section in sections for row in section.rows]
-    first = Column("", [f"  {row.name}" if row.keep < 7 else row.name for row in rows])
+    first = Column("", [row.name for row in rows])
     others = [
         Column(name, [row.cells[index] for row in rows], styles=[row.styles[index] if row.styles else "" for row in rows])
         for index, name in enumerate(names)
@@ -178,22 +184,22 @@ def _width(names: Sequence[str], sections: Sequence[_Section]) -> int:
 def _one_column_each(names: Sequence[str], sections: Sequence[_Section], view: View) -> list[str]:
     heading, *table = lines(_columns(names, sections), view.style)
     shown = [heading]
-    was_one_line = False
-    for section in sections:
+    was_one_line = True
+    for number, section in enumerate(sections):
         body, table = table[: len(section.rows)], table[len(section.rows) :]
-        is_one_line = bool(section.heading) and not body
+        is_one_line = not section.heading or not body
+        shown += [] if number == 0 or (is_one_line and was_one_line) else [""]
         if section.heading:
-            shown += [] if is_one_line and was_one_line else [""]
-            shown.append(_nothing(section) if is_one_line else view.style(section.heading, "bold"))
+            shown.append(view.style(section.heading, "bold") if body else _nothing(section))
         shown += body
-        was_one_line = is_one_line
+        was_one_line = is_one_line and number > 0
     return shown
 
 
 def _one_row_each(names: Sequence[str], sections: Sequence[_Section], view: View) -> list[str]:
     columns = [Column("EXPERIMENT", list(names), styles=["bold"] * len(names))]
     columns += [
-        Column(row.name.upper(), row.cells, (row.keep, index), row.styles)
+        Column(row.name.strip().upper(), row.cells, (row.keep, index), row.styles)
         for index, row in enumerate(row for section in sections for row in section.rows)
     ]
     kept = fitting(columns, view.width)

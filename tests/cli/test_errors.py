@@ -316,7 +316,18 @@ def test_an_unknown_option(keepsake: Run) -> None:
     assert keepsake("--nonsense").code == 2
 
 
-@pytest.mark.parametrize("arguments", [["show"], ["diff", "a"], ["checkout"], ["ls", "surplus"], ["ls", "--color=pink"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show"],
+        ["diff"],
+        ["diff", ".", "."],
+        ["diff", "a", "--only", "parms"],
+        ["checkout"],
+        ["ls", "surplus"],
+        ["ls", "--color=pink"],
+    ],
+)
 def test_arguments_that_do_not_fit(here: Run, arguments: list[str]) -> None:
     result = here(*arguments)
     assert (result.code, result.out) == (2, "")
