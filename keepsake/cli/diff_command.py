@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import shlex
-import subprocess
 import sys
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from keepsake.cli.options import common_options, examples, json_option, options, project_of, records_of, view_of
+from keepsake.cli.options import common_options, examples, json_option, options, project_of, view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +20,9 @@ if TYPE_CHECKING:
 
 WORKING_DIRECTORY = "."
 
+PATCH_MEMORY_BYTES = 64 << 20
+"""Longer patches are kept in a temporary file until all of it is there."""
+
 
 def _sections(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
     """Read the sections that are wanted, in the order in which they are shown; none for all."""
@@ -33,6 +31,8 @@ def _sections(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     wanted = [word.strip() for value in values for word in value.split(",") if word.strip()]
     for word in wanted:
         if word not in SECTIONS:
+            import difflib
+
             close = difflib.get_close_matches(word, SECTIONS, n=1)
             meant = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(SECTIONS)}"
             raise click.BadParameter(f'no section "{word}", {meant}', ctx, param)
@@ -106,7 +106,7 @@ def diff(
             if as_json:
                 _print_json(comparisons)
             else:
-                _print_report(comparisons, view_of(ctx, records_of(project), every=every), stat=stat)
+                _print_report(comparisons, view(ctx, short=project.index().short_length(), every=every), stat=stat)
     if use_exit_code and differs:
         ctx.exit(1)
 
@@ -130,13 +130,18 @@ def _side(project: Project, id: str) -> Side:
 
 def _print_patch(saved: SavedFiles, left: Side, right: Side) -> bool:
     """Print the true bytes of a patch, and return whether there are any."""
+    import shutil
+    import tempfile
+
     from keepsake.display.patch import file_patch
 
-    differs = False
-    for change in saved.code_changes(left, right):
-        differs = True
-        sys.stdout.buffer.write(file_patch(change))
-    sys.stdout.buffer.flush()
+    # All of it before any of it: a program would take a part for the whole.
+    with tempfile.SpooledTemporaryFile(PATCH_MEMORY_BYTES) as patch:
+        for change in saved.code_changes(left, right):
+            patch.write(file_patch(change))
+        differs = patch.tell() > 0
+        patch.seek(0)
+        shutil.copyfileobj(patch, sys.stdout.buffer)
     return differs
 
 
@@ -158,6 +163,11 @@ def _print_report(comparisons: Sequence[Comparison], view: View, *, stat: bool) 
 
 def _run_tool(ctx: click.Context, tool: str, saved: SavedFiles, sides: Sequence[Side]) -> int:
     """Run a program over copies of two sides' code, which are gone when it has ended, and return its exit code."""
+    import shlex
+    import subprocess
+    import tempfile
+    from pathlib import Path
+
     if len(sides) != 2:
         raise click.UsageError("--tool compares two", ctx)
     words = shlex.split(tool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,6 @@ class _Absent:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
 class SavedFiles:
     """Compares what sides have saved, and reads no more of it than that takes: indexes, and of code the files that differ.
 
@@ -82,12 +81,15 @@ class SavedFiles:
         context: How many equal lines to give around those that differ.
     """
 
-    repository: Repository
-    directory: Path
-    stack: ExitStack
-    globs: Sequence[str] = ()
-    context: int = 3
-    _opened: dict[str, Tree] = field(default_factory=dict)
+    def __init__(
+        self, repository: Repository, directory: Path, stack: ExitStack, globs: Sequence[str] = (), context: int = 3
+    ) -> None:
+        self._repository = repository
+        self._directory = directory
+        self._stack = stack
+        self._globs = globs
+        self._context = context
+        self._opened: dict[str, Tree] = {}
 
     def compare_code(self, left: Side, right: Side) -> TreeComparison:
         """Compare the code that was saved when the experiments began, line by line.
@@ -98,8 +100,8 @@ class SavedFiles:
         one, other = self._code(left, right), self._code(right, left)
         if isinstance(one, _Absent) or isinstance(other, _Absent):
             return _incomparable(one, other)
-        pairs = pairs_of(one, other, self.globs)
-        return TreeComparison(pairs=pairs, changes=list(changes_to_read(one, other, pairs, self.context)))
+        pairs = pairs_of(one, other, self._globs)
+        return TreeComparison(pairs=pairs, changes=list(changes_to_read(one, other, pairs, self._context)))
 
     def code_changes(self, left: Side, right: Side) -> Iterator[FileChange]:
         """Yield how the code differs, with all that a patch takes.
@@ -109,7 +111,7 @@ class SavedFiles:
             ReadError: It cannot be read.
         """
         one, other = _present_of(left, self._code(left, right)), _present_of(right, self._code(right, left))
-        yield from changes_to_apply(one, other, pairs_of(one, other, self.globs), self.context)
+        yield from changes_to_apply(one, other, pairs_of(one, other, self._globs), self._context)
 
     def code_directory(self, side: Side, target: Path) -> Path:
         """Return a directory with the code of a side: the project directory itself, or a copy of what was saved.
@@ -123,11 +125,11 @@ class SavedFiles:
             ReadError: It cannot be read.
         """
         if side.experiment is None:
-            return self.directory
+            return self._directory
         _present_of(side, self._code(side, side))
         target.mkdir()
         key = layout.experiment_archive_key(side.experiment.id)
-        self.repository.extract_archive(key, target, announced=side.experiment.archive)
+        self._repository.extract_archive(key, target, announced=side.experiment.archive)
         return target
 
     def compare_files(self, left: Side, right: Side) -> TreeComparison:
@@ -139,7 +141,7 @@ class SavedFiles:
         one, other = self._files(left, right), self._files(right, left)
         if isinstance(one, _Absent) or isinstance(other, _Absent):
             return _incomparable(one, other)
-        return TreeComparison(pairs=pairs_of(one, other, self.globs))
+        return TreeComparison(pairs=pairs_of(one, other, self._globs))
 
     def _code(self, side: Side, other: Side) -> Tree | _Absent:
         """Return the code of one side; in the working directory what the other one has saved is looked for."""
@@ -165,18 +167,18 @@ class SavedFiles:
 
     def _archived(self, key: str, *, with_contents: bool) -> Tree:
         if key not in self._opened:
-            opened = self.repository.opened_archive(key, with_contents=with_contents)
-            self._opened[key] = ArchivedTree(self.stack.enter_context(opened))
+            opened = self._repository.opened_archive(key, with_contents=with_contents)
+            self._opened[key] = ArchivedTree(self._stack.enter_context(opened))
         return self._opened[key]
 
     def _present_code(self, path: str) -> Tree | _Absent:
-        return self._present(path, lambda: capture.project_files(self.directory, path, exclude=self._excluded()))
+        return self._present(path, lambda: capture.project_files(self._directory, path, exclude=self._excluded()))
 
     def _present_files(self, path: str) -> Tree | _Absent:
         if Path(path).is_absolute() or ".." in path.split("/"):
             # No keepsake writes that, and nobody is to be led around the disk by a record.
             return _Absent(f"{path} is outside of the project directory")
-        return self._present(path, lambda: capture.checkpoint_files(self.directory, path, exclude=self._excluded())[1])
+        return self._present(path, lambda: capture.checkpoint_files(self._directory, path, exclude=self._excluded())[1])
 
     def _present(self, path: str, entries: Callable[[], list[FileEntry]]) -> Tree | _Absent:
         try:
@@ -187,7 +189,7 @@ class SavedFiles:
             return _Absent(str(err))
 
     def _excluded(self) -> Collection[Path]:
-        root = self.repository.local_root
+        root = self._repository.local_root
         return [root] if root is not None else []
 
 

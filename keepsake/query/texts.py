@@ -214,8 +214,12 @@ def _stretch(
     while left < left_end and right < right_end and a[left_end - 1] == b[right_end - 1]:
         left_end, right_end = left_end - 1, right_end - 1
         tail.append((left_end, right_end))
-    middle = _shortest(a[left:left_end], b[right:right_end], budget)
-    return [*head, *((left + x, right + y) for x, y in middle), *tail[::-1]]
+    # Lines that only one side has correspond to none, and would only make the way longer.
+    common = set(a[left:left_end]) & set(b[right:right_end])
+    lefts = [place for place in range(left, left_end) if a[place] in common]
+    rights = [place for place in range(right, right_end) if b[place] in common]
+    middle = _shortest([a[place] for place in lefts], [b[place] for place in rights], budget)
+    return [*head, *((lefts[x], rights[y]) for x, y in middle), *tail[::-1]]
 
 
 def _shortest(a: Sequence[int], b: Sequence[int], budget: _Budget) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -453,6 +454,19 @@ def test_a_patch_brings_the_working_directory_to_an_experiment(three: Repo) -> N
     subprocess.run(["bash", "-c", line], check=True, timeout=120, env=env)
     assert {name: (three.directory / name).read_bytes() for name in code_of(2)} == code_of(2)
     assert os.access(three.directory / "run.sh", os.X_OK)
+
+
+def test_a_patch_is_printed_whole_or_not_at_all(three: Repo, here: Run) -> None:
+    for short in ("aa", "bb"):
+        save(three, full_id(short), {"first.txt": short.encode(), "last.bin": random.Random(short).randbytes(3 << 20)})
+    archive = three.root / layout.experiment_archive_key(full_id("bb"))
+    content = bytearray(archive.read_bytes())
+    content[2 << 20] ^= 1
+    archive.write_bytes(content)
+    result = here("diff", "aa", "bb", "--only", "code")
+    assert (result.code, result.out) == (1, "")
+    assert "error: experiment bb00000 in file://.keepsake: last.bin does not match its sha256" in result.err
+    assert "hint: keepsake fsck" in result.err
 
 
 # --- hostile text -------------------------------------------------------------------------------------------------------
