@@ -91,6 +91,16 @@ class Annotation:
         """Return it with other tags."""
         return replace(self, tags=tuple(sorted({*self.tags, *added}.difference(removed))))
 
+    def or_else(self, other: Annotation) -> Annotation:
+        """Return it with all tags of both, and with what only the other one says.
+
+        Example:
+            >>> Annotation(tags=("prod",)).or_else(Annotation("warm-up", ("base",)))
+            Annotation(name='warm-up', tags=('base', 'prod'), notes='')
+        """
+        raw = {**other.raw, **self.raw}
+        return replace(self.tagged(other.tags), name=self.name or other.name, notes=self.notes or other.notes, raw=raw)
+
 
 @dataclass(frozen=True, slots=True)
 class Alias:

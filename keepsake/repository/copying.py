@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from keepsake import messages
 from keepsake.exceptions import ObjectNotFound, ReadError, StorageError, StorageUnavailable
+from keepsake.repository import annotations as said
 from keepsake.repository import history, layout
 from keepsake.repository.merging import merge
 from keepsake.repository.records import ExperimentRecord
@@ -94,6 +95,8 @@ class _Copying:
         self._source = source
         self._target = target
         self._on_progress = on_progress
+        self._aliases = said.aliases(source)
+        self._aliases_there = said.aliases(target)
         self._progress_turn = threading.Lock()
         self._large_turn = threading.Lock()
 
@@ -104,7 +107,9 @@ class _Copying:
             with self._large_turn if announced is None or announced.size_bytes > LARGE_BYTES else nullcontext():
                 has_copied |= self._copy_archive(key, announced)
         has_copied |= self._copy_history(record.id)
-        return self._copy_record(record) or has_copied
+        has_copied |= self._copy_record(record)
+        has_copied |= self._copy_annotation(record.id)
+        return self._copy_aliases(record) or has_copied
 
     def _copy_archive(self, key: str, announced: ArchiveInfo | None) -> bool:
         source, target = self._source, self._target
@@ -168,6 +173,26 @@ class _Copying:
                 return False
         target.storage.write(key, record.to_bytes())
         return True
+
+    def _copy_annotation(self, experiment_id: str) -> bool:
+        """Copy what people say of an experiment; what is said of it in the target stays."""
+        here = said.read(self._source, experiment_id)
+        if here == said.Annotation():
+            return False
+        there = said.read(self._target, experiment_id)
+        return said.change(self._target, experiment_id, lambda present: present.or_else(here)) != there
+
+    def _copy_aliases(self, record: ExperimentRecord) -> bool:
+        """Copy the aliases of an experiment's checkpoints; one that stands for something in the target goes on to do so."""
+        ids = {checkpoint.id for checkpoint in record.checkpoints}
+        missing = {
+            name: said.Alias(alias.checkpoint, record.id)
+            for name, alias in self._aliases.items()
+            if alias.checkpoint in ids and name not in self._aliases_there
+        }
+        for name, alias in missing.items():
+            said.set_alias(self._target, name, alias)
+        return bool(missing)
 
 
 def _find(storage: Storage, key: str) -> ObjectInfo | None:

@@ -11,7 +11,9 @@ import pytest
 
 from keepsake.capture.files import FileEntry
 from keepsake.exceptions import AccessDenied, StorageError, StorageUnavailable, WriteError
+from keepsake.repository import annotations as said
 from keepsake.repository import layout, verify
+from keepsake.repository.annotations import Alias, Annotation
 from keepsake.repository.copying import copy_experiments
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
 from keepsake.repository.repository import Repository
@@ -85,6 +87,25 @@ def test_what_was_added_in_the_target_stays(tmp_path: Path) -> None:
     assert (merged.outcome, merged.resumed) == ("failed", theirs.resumed)
     assert verify.check(target).findings == []
     assert [one.step for one in source.load_stored(record.id).checkpoints] == [0, 1, 5]
+    assert copy_experiments(source, target, [record]) == 0
+
+
+def test_what_people_say_of_it_comes_along_and_what_they_say_there_stays(tmp_path: Path) -> None:
+    source, target = new(MemoryStorage()), new(MemoryStorage())
+    record, other = recorded(source, tmp_path), recorded(source, tmp_path)
+    said.change(source, record.id, lambda _: Annotation("baseline", ("prod",), "as in the paper"))
+    for name, of in (("champion", record), ("shipped", record), ("challenger", other)):
+        said.set_alias(source, name, Alias(of.checkpoints[0].id, of.id))
+    assert copy_experiments(source, target, [record]) == 1
+    assert said.read(target, record.id) == said.read(source, record.id)
+    assert set(said.aliases(target)) == {"champion", "shipped"}
+    assert copy_experiments(source, target, [record]) == 0
+
+    said.change(target, record.id, lambda _: Annotation("ours", ("mine",), ""))
+    said.set_alias(target, "champion", Alias(record.checkpoints[1].id, record.id))
+    assert copy_experiments(source, target, [record]) == 1
+    assert said.read(target, record.id) == Annotation("ours", ("mine", "prod"), "as in the paper")
+    assert said.aliases(target)["champion"].checkpoint == record.checkpoints[1].id
     assert copy_experiments(source, target, [record]) == 0
 
 
