@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
@@ -9,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -222,3 +225,111 @@ def test_the_project_directory_before_and_after_the_command(repo: Repo, keepsake
         assert keepsake(*arguments, cwd=elsewhere).lines == IN_ORDER
     assert keepsake("ls", "-q", cwd=elsewhere, KEEPSAKE_DIRECTORY="project").lines == IN_ORDER
     assert keepsake("ls", "-q", cwd=elsewhere, KEEPSAKE_REPOSITORY="file://project/.keepsake").lines == IN_ORDER
+
+
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_chosen_in_the_order_wanted(repo: Repo, keepsake: Run) -> None:
+    assert keepsake("ls", "-c", "val_loss,optimizer", "-f", "optimizer = sgd").out == (
+        "EXPERIMENT  VAL_LOSS  OPTIMIZER\neb96def     0.2121    sgd\n"
+    )
+
+
+def test_columns_are_added_and_taken_away(repo: Repo, here: Run) -> None:
+    usual = here("ls").lines[0].split()
+    assert here("ls", "-c", "+batch_size,-optimizer").lines[0].split() == [
+        *(heading for heading in usual if heading != "OPTIMIZER"),
+        "BATCH_SIZE",
+    ]
+    assert here("ls", "-c", "-metrics.*").lines[0].split()[3:5] == ["LR", "OPTIMIZER"]
+    assert "ACC" not in here("ls", "-c", "-metrics.*").out
+
+
+def test_what_is_asked_for_is_the_last_to_give_way(repo: Repo, terminal) -> None:
+    heading = terminal("ls", "-c", "+batch_size", width=60, NO_COLOR="1").end().out.splitlines()[0]
+    assert "BATCH_SIZE" in heading
+
+
+def test_a_column_that_does_not_exist_is_an_error_with_the_nearest(repo: Repo, keepsake: Run) -> None:
+    assert keepsake("ls", "-c", "val_los") == Result(2, "", 'error: no column named "val_los"\nhint: did you mean val_loss?\n')
+
+
+def test_wide_shows_what_a_narrow_terminal_hides(repo: Repo, terminal) -> None:
+    shown = terminal("ls", "--wide", width=60, NO_COLOR="1").end().out
+    assert "LATEST CHECKPOINT" in shown
+    assert "hidden" not in shown
+
+
+# --- how many ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_limit_shows_the_last(repo: Repo, here: Run) -> None:
+    assert here("ls", "-q", "-n", "2").lines == IN_ORDER[-2:]
+    assert here("ls", "-q", "-n", "2", "-s", "-created").lines == IN_ORDER[:2][::-1]
+    assert here("ls", "-q", "-n", "0").lines == IN_ORDER
+
+
+def test_a_terminal_is_shown_the_newest_and_told_how_many_there_are(repo: Repo, terminal) -> None:
+    for number in range(60):
+        repo.add(f"{number:02x}f")
+    shown = terminal("ls", NO_COLOR="1", width=200).end().out
+    assert len(shown.split("\n\n")[0].splitlines()) == 51
+    assert "Showing 50 of 65 experiments, 1 running (-n 0 for all)." in shown
+    assert len(terminal("ls", "-n", "0", NO_COLOR="1", width=200).end().out.split("\n\n")[0].splitlines()) == 66
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def test_csv_has_whole_ids_and_all_digits(repo: Repo, here: Run) -> None:
+    repo.add(
+        "aaaaaaa",
+        params={"text": 'a "quoted", \x1b[31m text'},
+        checkpoints=[checkpoint(full_id("c"), 1, 1, metrics={"x": 1 / 3})],
+    )
+    rows = list(csv.reader(io.StringIO(here("ls", "--format", "csv", "-c", "text,x,best").out)))
+    assert rows[0] == ["experiment", "params.text", "metrics.x", "best_checkpoint"]
+    assert [full_id("aaaaaaa"), 'a "quoted", \\x1b[31m text', "0.3333333333333333", ""] in rows
+    assert here("ls", "--format", "tsv", "-c", "x").out.splitlines()[0] == "experiment\tmetrics.x"
+
+
+def test_markdown_and_lines_of_json(repo: Repo, here: Run) -> None:
+    lines = here("ls", "--format", "md", "-c", "optimizer", "-f", "optimizer = sgd").lines
+    assert lines == ["| EXPERIMENT | OPTIMIZER |", "| --- | --- |", "| eb96def | sgd |"]
+    objects = [json.loads(line) for line in here("ls", "--format", "jsonl").lines]
+    assert [one["id"] for one in objects] == IN_ORDER
+
+
+def test_nothing_found_is_a_valid_document_in_each_format(repo: Repo, here: Run) -> None:
+    for form, expected in (("json", "[]\n"), ("jsonl", ""), ("csv", ""), ("ids", "")):
+        assert here("ls", "--format", form, "-f", "lr > 100") == Result(0, expected, "")
+
+
+# --- again and again --------------------------------------------------------------------------------------------------
+
+
+def test_watch_shows_what_is_new_until_ctrl_c(repo: Repo, terminal) -> None:
+    screen = terminal("ls", "--watch", NO_COLOR="1", width=100)
+    screen.wait_for("bfb06bc")
+    repo.add("fedcba9")
+    screen.wait_for("fedcba9")
+    screen.type("\x03")
+    assert screen.end().code == 0
+
+
+def test_watch_needs_a_terminal(repo: Repo, keepsake: Run) -> None:
+    result = keepsake("ls", "--watch")
+    assert (result.code, result.out) == (2, "")
+    assert "--watch shows a table on a terminal" in result.err
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_cache_it_shows_the_same_and_keeps_nothing(repo: Repo, keepsake: Run, tmp_path: Path) -> None:
+    empty = tmp_path / "empty-cache"
+    assert keepsake("ls", "--no-cache", KEEPSAKE_CACHE_DIR=str(empty)) == Result(0, PIPED, "")
+    assert not empty.exists()
+    assert keepsake("ls", KEEPSAKE_CACHE_DIR=str(empty)) == Result(0, PIPED, "")
+    assert empty.exists()
