@@ -215,16 +215,17 @@ def test_a_checkout_of_many_megabytes_is_what_was_saved(remote: Project, store: 
 def test_people_see_how_far_it_is(remote: Project, store: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEEPSAKE_MODE", "offline")
     with remote.experiments.create(quiet=True) as experiment:
-        Path("weights").write_bytes(random.Random(0).randbytes(30_000_000))
+        Path("weights").write_bytes(random.Random(0).randbytes(60_000_000))
         experiment.checkpoint("weights")
     monkeypatch.delenv("KEEPSAKE_MODE")
-    for arguments, label in (
-        (["sync"], "uploading"),
-        (["checkout", experiment.id, "-o", str(tmp_path / "out")], "fetching"),
-        (["pull", remote.repository_url, "-R", f"file://{tmp_path}/local"], "copying"),
+    # Each takes more than a second on a line of this speed, below which nothing is shown, and has parts that come earlier than others.
+    for arguments, label, bytes_per_s in (
+        (["sync"], "uploading", 6e6),
+        (["checkout", experiment.id, "-o", str(tmp_path / "out")], "fetching", 2e6),
+        (["pull", remote.repository_url, "-R", f"file://{tmp_path}/local"], "copying", 20e6),
     ):
-        command = Terminal(tuple(arguments), 80, {})
-        shown = command.end()
+        store.bytes_per_s = bytes_per_s
+        shown = Terminal(tuple(arguments), 80, {}).end()
         assert shown.code == 0, shown.out
         steps = {int(share) for share in re.findall(rf"{label} .*?(\d+)%", shown.out)}
         assert 100 in steps
