@@ -16,7 +16,8 @@ import pytest
 
 import keepsake as keepsake_package
 from keepsake import Project
-from keepsake.repository import layout
+from keepsake.repository import annotations, layout
+from keepsake.repository.annotations import Annotation
 from keepsake.repository.records import PrimaryMetric
 from tests.cli.conftest import FINISHED, FINISHED_BEST, FINISHED_LATEST, Repo, Result, checkpoint, full_id
 
@@ -96,6 +97,24 @@ def test_commands_to_paste_name_the_repository_again(repo: Repo, keepsake: Run, 
     url = f"file://{repo.root}"
     lines = keepsake("show", "eb96def", "-R", url, cwd=tmp_path).lines
     assert lines[-2].startswith(f"keepsake checkout eb96def -o out/ -R {url}")
+
+
+def test_what_people_said_of_it_later(repo: Repo, keepsake: Run) -> None:
+    said = Annotation("warm-up", ("base", "paper"), "lower dropout\nafter sweep 3")
+    annotations.change(repo.repository, FINISHED, lambda _: said)
+    annotations.set_alias(repo.repository, "production", annotations.Alias(FINISHED_BEST, FINISHED))
+    page = keepsake("show", "warm-up").lines
+    assert page[2] == "Name        warm-up    Tags  base, paper    Aliases  @production"
+    assert page[page.index("Notes       lower dropout") + 1] == "            after sweep 3"
+    assert next(line for line in page if line.startswith("fe6a313")).endswith("  best, @production")
+    assert "Aliases     @production" in keepsake("show", "@production").lines
+    shown = json.loads(keepsake("show", "eb96def", "--json").out)
+    assert (shown["name"], shown["tags"], shown["notes"]) == ("warm-up", ["base", "paper"], "lower dropout\nafter sweep 3")
+    assert shown["aliases"] == {"production": FINISHED_BEST}
+    checkpoint = json.loads(keepsake("show", "eb96def@best", "--json").out)
+    assert (checkpoint["id"], checkpoint["aliases"]) == (FINISHED_BEST, ["production"])
+    assert json.loads(keepsake("show", "eb96def@latest", "--json").out)["aliases"] == []
+    assert keepsake("show", "warm-up", "--path", "train.py").out == "print('train')\n"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -291,6 +310,9 @@ def test_nothing_recorded_steers_the_terminal(repo: Repo, here: Run, terminal) -
         system={"os": evil, "gpus": [{"name": evil, "driver": evil}]},
         checkpoints=[saved],
     )
+    # Written as somebody else may have done it: our own commands take no such name.
+    annotation = json.dumps({"name": f"name{evil}", "tags": [f"tag{evil}"], "notes": f"notes{evil}"})
+    repo.repository.storage.write(layout.annotations_key(full_id("aaaaaaa")), annotation.encode())
     for id in ("aaaaaaa", "cc"):
         for arguments in ([], ["--all"], ["--files"], ["--code"], ["--json"], ["--json", "--files"], ["--path", "nothing"]):
             shown = [here("show", id, *arguments), terminal("show", id, *arguments, NO_COLOR="1").end()]
@@ -298,3 +320,4 @@ def test_nothing_recorded_steers_the_terminal(repo: Repo, here: Run, terminal) -
                 assert not set(result.out + result.err) & {"\x1b", "\x07", "\u202e", "\x9b"}, arguments
                 assert "pwned" in result.out + result.err
     assert "\x1b" not in terminal("show", "aaaaaaa", "--path", name, NO_COLOR="1").end().out
+    assert "Notes       notes\\x1b]0;pwned" in here("show", "aaaaaaa").out
