@@ -130,6 +130,25 @@ class Checkpoint:
         self._require_files()
         checkout(self.experiment, self, Path(output_directory), path=path, code=False, quiet=quiet)
 
+    def alias(self, name: str) -> None:
+        """Give it an alias, under which it is found as ``@name``; another checkpoint that had it has it no more.
+
+        Never raises where this process records the experiment.
+
+        Args:
+            name: Letters, digits and ``. _ - /``, a letter or a digit first; nothing that looks like the start of an ID.
+
+        Raises:
+            InvalidName: It cannot be an alias.
+            DoesNotExist: The experiment was deleted.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.get("4591273").best().alias("production")  # doctest: +SKIP
+            >>> keepsake.experiments.find("@production")  # doctest: +SKIP
+        """
+        self.experiment.give_alias(name, self.id)
+
     def delete(self) -> None:
         """Delete the checkpoint: from the experiment's record, then its files."""
         self.experiment.flush()

@@ -9,6 +9,7 @@
     ├── DoesNotExist                        (+ LookupError)
     ├── AmbiguousID                         (+ ValueError)
     ├── InvalidQuery                        (+ ValueError)
+    ├── InvalidName                         (+ ValueError)
     ├── NotConfirmed
     ├── UnsavedFiles                        (+ FileExistsError)
     ├── RepositoryError
@@ -95,6 +96,10 @@ class AmbiguousID(KeepsakeError, ValueError):
 
 class InvalidQuery(KeepsakeError, ValueError):
     """A filter or a sort key cannot be understood, or names what no experiment has."""
+
+
+class InvalidName(KeepsakeError, ValueError):
+    """Something cannot be a name, a tag or an alias, or another experiment has that name."""
 
 
 class NotConfirmed(KeepsakeError):

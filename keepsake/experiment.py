@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, SupportsIndex, overload
 
+from keepsake import annotating
 from keepsake.checkpoint import Checkpoint, CheckpointList, PrimaryMetric
 from keepsake.exceptions import DoesNotExist
 from keepsake.history import History
 from keepsake.recording.recorder import DisabledRecorder, Ending, Recording, live_recorder
+from keepsake.repository import annotations as said
 from keepsake.repository import layout
+from keepsake.repository.annotations import Annotation, check_label
 from keepsake.repository.history import Point
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
 from keepsake.repository.status import Outcome, Status
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
     from types import TracebackType
 
@@ -48,6 +53,7 @@ class Experiment:
         self.project = project
         self.record = record
         self._recording = recording
+        self._annotation: Annotation | None = None
 
     # --- fields -----------------------------------------------------------------------------------------------------
 
@@ -149,6 +155,118 @@ class Experiment:
     def short_id(self) -> str:
         """Return the first 7 characters of the ID."""
         return layout.short_id(self.id)
+
+    # --- what people say of it --------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What people call it; empty if nobody has given it a name."""
+        return self._said().name
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Words that group experiments, sorted."""
+        return self._said().tags
+
+    @property
+    def notes(self) -> str:
+        """What people have written about it."""
+        return self._said().notes
+
+    def tag(self, *tags: str) -> None:
+        """Add tags, and remove those that a minus stands before.
+
+        Never raises where this process records the experiment, nor do `rename` and `note`.
+
+        Args:
+            tags: Such as ``"prod"`` and ``"-old"``: letters, digits and ``. _ - /``, a letter or a digit first.
+
+        Raises:
+            InvalidName: Something cannot be a tag.
+            DoesNotExist: The experiment was deleted.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.get("4591273").tag("prod", "-old")  # doctest: +SKIP
+        """
+
+        def tagged(before: Annotation) -> Annotation:
+            removed = [tag[1:] for tag in tags if tag.startswith("-")]
+            return before.tagged([check_label(tag, "tag") for tag in tags if not tag.startswith("-")], removed)
+
+        self._say(tagged, "tags")
+
+    def rename(self, name: str) -> None:
+        """Give it a name that no other experiment has, under which it can be found; an empty one takes its name away.
+
+        Args:
+            name: Letters, digits and ``. _ - /``, a letter or a digit first; nothing that looks like the start of an ID.
+
+        Raises:
+            InvalidName: It cannot be a name, or another experiment has it.
+            DoesNotExist: The experiment was deleted.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.get("4591273").rename("warm-up")  # doctest: +SKIP
+        """
+
+        def renamed(before: Annotation) -> Annotation:
+            return replace(before, name=name)
+
+        def check() -> None:
+            if name and self._is_stored:
+                annotating.require_free(self.project, name, self.id)
+
+        self._say(renamed, "name", check)
+
+    def note(self, text: str) -> None:
+        """Write notes about it, in place of those that there are.
+
+        Args:
+            text: Any text; an empty one takes them away.
+
+        Raises:
+            DoesNotExist: The experiment was deleted.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.get("4591273").note("lower dropout after sweep 3")  # doctest: +SKIP
+        """
+        self._say(lambda before: replace(before, notes=text), "notes")
+
+    def give_alias(self, name: str, checkpoint_id: str) -> None:
+        """Give one of its checkpoints an alias; see `Checkpoint.alias`."""
+        with self._unless_recorded(f"alias {name}"):
+            if self._is_stored:
+                said.set_alias(self.repository, name, said.Alias(checkpoint_id, self.id))
+
+    def _said(self) -> Annotation:
+        if self._annotation is None:
+            self._annotation = Annotation()
+            if self._is_stored:
+                with self._unless_recorded("name, tags and notes"):
+                    self._annotation = said.read(self.repository, self.id)
+        return self._annotation
+
+    def _say(self, changed: Callable[[Annotation], Annotation], what: str, check: Callable[[], None] = lambda: None) -> None:
+        with self._unless_recorded(what):
+            # Looks at all experiments, so not while this one is locked.
+            check()
+            if self._is_stored:
+                self._annotation = said.change(self.repository, self.id, changed)
+            else:
+                self._annotation = changed(self._said())
+
+    @contextmanager
+    def _unless_recorded(self, what: str) -> Iterator[None]:
+        """Let errors pass, unless this process records the experiment: its training must go on."""
+        try:
+            yield
+        except Exception as err:
+            if self._recording is None:
+                raise
+            annotating.guarded(err, f"{what} of experiment {self.short_id()}")
 
     # --- what follows from them -------------------------------------------------------------------------------------
 
@@ -389,6 +507,7 @@ class Experiment:
         Raises:
             DoesNotExist: It was deleted.
         """
+        self._annotation = None if self._is_stored else self._annotation
         if self._recording is not None and self._recording.is_live:
             self._recording.refresh()
         elif self._is_stored:

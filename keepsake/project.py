@@ -18,7 +18,7 @@ from keepsake.storage.disk import size_text
 from keepsake.values import convert_params, flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from keepsake.capture.files import FileEntry
     from keepsake.checkpoint import Checkpoint
@@ -266,6 +266,9 @@ class ExperimentCollection:
         resume: str | bool | None = None,
         exclude: Collection[str | os.PathLike[str]] = (),
         is_rank_zero: bool | None = None,
+        name: str | None = None,
+        tags: Iterable[str] | str | None = None,
+        notes: str | None = None,
     ) -> Experiment:
         """Start an experiment, or go on with one.
 
@@ -277,6 +280,9 @@ class ExperimentCollection:
             resume: Which experiment to go on with; see `keepsake.init`.
             exclude: Further directories that are not saved, such as a framework's own output.
             is_rank_zero: Whether this process of a distributed job records; found out from the environment if not given.
+            name: What to call it; see `keepsake.init`.
+            tags: Its tags.
+            notes: Its notes.
 
         Raises:
             KeepsakeError: No repository is configured, or it cannot be written; there is no such experiment to go on with, or another
@@ -285,11 +291,12 @@ class ExperimentCollection:
             FileNotFoundError: ``path`` does not exist.
         """
         # What reads experiments must not wait for what records them.
-        from keepsake import resuming
+        from keepsake import annotating, resuming
         from keepsake.experiment import Experiment
         from keepsake.recording.recorder import DisabledRecorder
 
         wanted = resuming.wanted(resume)
+        said = annotating.wanted(name, tags, notes)
         values, problems = convert_params(params)
         reason = _why_disabled(is_rank_zero)
         if reason is not None:
@@ -304,11 +311,14 @@ class ExperimentCollection:
         if wanted is not None:
             earlier = resuming.find(project.reachable_repository(), wanted, command=record.command, params=record.params)
             if earlier is not None:
-                return _resumed(project, earlier, record, quiet=quiet)
+                resumed = _resumed(project, earlier, record, quiet=quiet)
+                annotating.say(project, resumed.id, said)
+                return resumed
             record.id = wanted if layout.is_id(wanted) else record.id
         entries = _code_entries(project.directory, path, project.repository_at_hand(), exclude)
         recorder = project.recorder(record, quiet=quiet)
         recorder.start(entries, beats=not disable_heartbeat)
+        annotating.say(project, record.id, said)
         return Experiment(project, record, recorder)
 
     # --- reading ----------------------------------------------------------------------------------------------------
@@ -413,6 +423,9 @@ def init(
     *,
     resume: str | bool | None = None,
     quiet: bool = False,
+    name: str | None = None,
+    tags: Iterable[str] | str | None = None,
+    notes: str | None = None,
 ) -> Experiment:
     """Start an experiment in the project that the working directory lies in, or go on with one.
 
@@ -430,6 +443,10 @@ def init(
             runs; a new one if there is none. None: the one that the variable ``KEEPSAKE_EXPERIMENT`` names, which comes first with
             ``"auto"`` too; where it is a whole ID of no experiment yet, a new one gets it. False: always a new one.
         quiet: Say nothing at the start and the end.
+        name: What to call it, so that it can be found by this name; what ``KEEPSAKE_NAME`` says if not given. A name that another
+            experiment has gets a number behind it.
+        tags: Words that group experiments; what ``KEEPSAKE_TAGS`` says, separated by commas, if not given.
+        notes: Free text; what ``KEEPSAKE_NOTES`` says if not given.
 
     Returns:
         The experiment, which can be used as a context manager.
@@ -437,14 +454,16 @@ def init(
     Raises:
         KeepsakeError: No repository is configured, or it cannot be written; there is no such experiment to go on with, or another process
             records it.
-        ValueError: ``path`` leaves the project directory, or ``resume`` makes no sense.
+        ValueError: ``path`` leaves the project directory, ``resume`` makes no sense, or something cannot be a name or a tag.
         FileNotFoundError: ``path`` does not exist.
 
     Example:
         >>> import keepsake
         >>> experiment = keepsake.init(path=".", params={"lr": 0.01})  # doctest: +SKIP
     """
-    return Project(debug=debug).experiments.create(path, params, quiet, disable_heartbeat, resume=resume)
+    return Project(debug=debug).experiments.create(
+        path, params, quiet, disable_heartbeat, resume=resume, name=name, tags=tags, notes=notes
+    )
 
 
 def _resumed(project: Project, record: ExperimentRecord, wanted: ExperimentRecord, *, quiet: bool) -> Experiment:

@@ -16,6 +16,7 @@ from keepsake.exceptions import (
     ConfigInvalid,
     ConfigNotFound,
     DoesNotExist,
+    InvalidName,
     InvalidQuery,
     KeepsakeError,
     NotConfirmed,
@@ -40,8 +41,8 @@ DONE, FAILED, USAGE, NOT_FOUND, REFUSED, NO_REPOSITORY, NEEDS_ANSWER, DAMAGED, U
 EXIT_CODES = {
     DONE: "done; also for an empty list",
     FAILED: "failed; with diff --exit-code: something differs",
-    USAGE: "bad option, bad filter, or a name that no experiment has",
-    NOT_FOUND: "no experiment or checkpoint has that ID, or several have",
+    USAGE: "bad option, bad filter, a name that no experiment has, or one that cannot be given",
+    NOT_FOUND: "no experiment or checkpoint is called so, or several are",
     REFUSED: "the store refused access",
     NO_REPOSITORY: "no repository here, or one that cannot be read",
     NEEDS_ANSWER: "needs an answer, was answered with no, or would lose files",
@@ -53,6 +54,7 @@ EXIT_CODES = {
 
 _CODES: tuple[tuple[type[KeepsakeError], int], ...] = (
     (InvalidQuery, USAGE),
+    (InvalidName, USAGE),
     (DoesNotExist, NOT_FOUND),
     (AmbiguousID, NOT_FOUND),
     (AccessDenied, REFUSED),

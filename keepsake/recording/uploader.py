@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self, cast
 from keepsake import messages
 from keepsake.exceptions import AccessDenied, DoesNotExist, KeepsakeError, StorageError, StorageUnavailable
 from keepsake.repository import history, layout
+from keepsake.repository.annotations import Annotation, read
 from keepsake.repository.journal import JournalDirectory
 from keepsake.repository.merging import merge, owners
 from keepsake.storage.disk import size_text
@@ -68,6 +69,7 @@ class ExperimentUpload:
         self._id = experiment_id
         self._on_progress = on_progress or (lambda _: None)
         self._place = JournalDirectory(outbox.directory, experiment_id)
+        self._annotation: Annotation | None = None
 
     def run(self) -> bool:
         """Move all that is there now; tell whether the store has all of it. False if another process is at it.
@@ -93,6 +95,7 @@ class ExperimentUpload:
         record = self._outbox.repository.load(self._id)
         waiting = self._waiting_archives(record)
         self._publish(record, waiting)
+        self._upload_annotation()
         self._upload_history()
         while waiting:
             key = next(iter(waiting))
@@ -121,6 +124,15 @@ class ExperimentUpload:
             return
         with _Watched(self._outbox.directory / key, self._on_progress) as file:
             self._target.storage.write(key, cast("BinaryIO", file))
+
+    def _upload_annotation(self) -> None:
+        """Write there what has been said of it here; the first time, over what others have said of it there."""
+        annotation = read(self._outbox.repository, self._id)
+        if annotation == (self._annotation or Annotation()):
+            return
+        theirs = read(self._target, self._id) if self._annotation is None else Annotation()
+        self._target.storage.write(layout.annotations_key(self._id), annotation.or_else(theirs).to_bytes())
+        self._annotation = annotation
 
     def _upload_history(self) -> None:
         """Write there what has been logged since the last time: segments that have grown, as far as their lines are whole."""

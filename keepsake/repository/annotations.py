@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from keepsake.exceptions import CorruptedRecord, DoesNotExist, ObjectNotFound
-from keepsake.repository import layout
+from keepsake.exceptions import CorruptedRecord, DoesNotExist, InvalidName, ObjectNotFound, StorageUnavailable
+from keepsake.repository import fast_json, layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -142,7 +142,7 @@ class Alias:
 
 def _parsed(content: bytes, key: str, noun: str, build: Callable[[object], T]) -> T:
     try:
-        return build(json.loads(content))
+        return build(fast_json.loads(content))
     except (ValueError, RecursionError) as err:
         raise CorruptedRecord(f"the {noun} {key} is damaged: {err}") from err
 
@@ -156,26 +156,32 @@ def _file(value: dict[str, Any]) -> bytes:
 
 
 def check_label(label: str, noun: str) -> str:
-    """Return a name, a tag or an alias if it may be one, and raise `ValueError` otherwise.
+    """Return a name, a tag or an alias if it may be one.
 
     Args:
         label: What was typed.
         noun: What it is to be: ``"name"``, ``"tag"`` or ``"alias"``. A tag is never looked up, so that it may also be a number or a word
             that stands for something.
 
+    Raises:
+        InvalidName: It cannot be one.
+
     Example:
         >>> check_label("sweep/3.warm-up", "name")
         'sweep/3.warm-up'
     """
-    if len(label) > MAX_LABEL or not _LABEL.fullmatch(label) or f"{label}/".count(".json/"):
-        raise ValueError(
-            f'"{label[:MAX_LABEL]}" cannot be {_a(noun)}: it takes letters, digits and . _ - /, begins with a letter or a digit,'
-            f" also behind a /, does not end with .json, and has at most {MAX_LABEL} characters"
+    if len(label) > MAX_LABEL or not _LABEL.fullmatch(label) or ".json/" in f"{label}/":
+        raise InvalidName(
+            f'"{label[:MAX_LABEL]}" cannot be {_a(noun)}',
+            facts=[
+                f"it takes at most {MAX_LABEL} letters, digits and . _ - /, begins with a letter or a digit, also behind each /,"
+                " and does not end with .json"
+            ],
         )
     if noun != "tag" and label.lower() in RESERVED:
-        raise ValueError(f'"{label}" cannot be {_a(noun)}: it stands for an experiment or a checkpoint already')
+        raise InvalidName(f'"{label}" cannot be {_a(noun)}: it stands for an experiment or a checkpoint already')
     if noun != "tag" and _LIKE_AN_ID.fullmatch(label):
-        raise ValueError(f'"{label}" cannot be {_a(noun)}: it looks like the start of an ID')
+        raise InvalidName(f'"{label}" cannot be {_a(noun)}: it looks like the start of an ID')
     return label
 
 
@@ -202,6 +208,8 @@ def read(repository: Repository, experiment_id: str) -> Annotation:
 def change(repository: Repository, experiment_id: str, changed: Callable[[Annotation], Annotation]) -> Annotation:
     """Change what people say of an experiment, and return it.
 
+    Of an experiment that waits in the outbox in front of a store, it is kept there as well, and uploaded with it.
+
     Args:
         repository: The repository.
         experiment_id: The experiment.
@@ -211,12 +219,23 @@ def change(repository: Repository, experiment_id: str, changed: Callable[[Annota
         DoesNotExist: There is no such experiment.
         StorageError: The store failed.
     """
+    repository.check_format()
     with repository.rewriting(experiment_id):
-        _require(repository, experiment_id)
-        before = read(repository, experiment_id)
+        local = repository.local
+        waits = local is not None and local.record_etag(experiment_id) is not None
+        if not waits:
+            _require(repository, experiment_id)
+        try:
+            before = read(repository, experiment_id)
+        except StorageUnavailable:
+            if not waits:
+                raise
+            # What the store has is laid under it when it is uploaded.
+            before = Annotation()
         after = changed(before)
         if after != before:
-            repository.storage.write(layout.annotations_key(experiment_id), after.to_bytes())
+            storage = local.storage if local is not None and waits else repository.storage
+            storage.write(layout.annotations_key(experiment_id), after.to_bytes())
     return after
 
 
@@ -248,11 +267,12 @@ def set_alias(repository: Repository, name: str, alias: Alias) -> None:
     """Let an alias stand for a checkpoint; what it stood for before is forgotten.
 
     Raises:
-        ValueError: It cannot be an alias.
+        InvalidName: It cannot be an alias.
         DoesNotExist: There is no such experiment.
         StorageError: The store failed.
     """
     check_label(name, "alias")
+    repository.check_format()
     with repository.rewriting(alias.experiment):
         _require(repository, alias.experiment)
         repository.storage.write(layout.alias_key(name), alias.to_bytes())
@@ -262,13 +282,12 @@ def remove_alias(repository: Repository, name: str) -> None:
     """Forget an alias; one that is not there is forgotten already.
 
     Raises:
-        ValueError: It cannot be an alias.
+        InvalidName: It cannot be an alias.
         StorageError: The store failed.
     """
     repository.storage.delete([layout.alias_key(check_label(name, "alias"))])
 
 
 def _require(repository: Repository, experiment_id: str) -> None:
-    repository.check()
     if repository.record_etag(experiment_id) is None:
         raise DoesNotExist(f'no experiment "{layout.short_id(experiment_id)}" in {repository.label}', hint="keepsake ls")
