@@ -5,7 +5,6 @@ A command's file is loaded when the command runs, so that none of them waits for
 
 from __future__ import annotations
 
-import difflib
 import gc
 import os
 import sys
@@ -73,6 +72,8 @@ class LazyGroup(click.Group):
 
 def unknown_command(name: str, ctx: click.Context) -> click.UsageError:
     """Return the error for a command that does not exist, with the nearest one that does."""
+    import difflib
+
     close = difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1)
     return click.UsageError(f'no command "{name}"{f", did you mean {close[0]}?" if close else ""}', ctx)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -346,6 +345,8 @@ def _fits(candidate: _Candidate, pattern: str) -> bool:
 
 def _no_such_column(pattern: str, candidates: Sequence[_Candidate]) -> InvalidQuery:
     names = [candidate.name.removeprefix("params.").removeprefix("metrics.") for candidate in candidates]
+    import difflib
+
     close = difflib.get_close_matches(pattern, names, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names[:20])}"
     return InvalidQuery(f'no column named "{pattern}"', hint=hint)

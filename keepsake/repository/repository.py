@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -34,6 +32,7 @@ from keepsake.repository.records import (
 from keepsake.repository.status import Heartbeat
 from keepsake.storage import DiskStorage, MemoryStorage, OverlayStorage, from_url
 from keepsake.storage.base import Bucket
+from keepsake.storage.disk import JOURNAL_DIRECTORY, TEMPORARY_DIRECTORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
@@ -173,8 +172,11 @@ class Repository:
 
     def _recover(self) -> None:
         local = self.local
-        if local is not None and not self._recovered:
-            self._recovered = True
+        if local is None or self._recovered:
+            return
+        self._recovered = True
+        root = self.local_root
+        if root is not None and any(map(_holds_something, (root / JOURNAL_DIRECTORY, root / TEMPORARY_DIRECTORY))):
             from keepsake.repository import recovery
 
             recovery.recover(local)
@@ -326,6 +328,8 @@ class Repository:
         if len(things) <= 1 or self._authority_is_near:
             yield from map(ask, things)
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(min(FETCHERS, len(things)), "keepsake-fetch") as pool:
             yield from pool.map(ask, things)
 
@@ -577,6 +581,8 @@ class Repository:
             entries: What goes in.
             prefix: First component of every path in the archive: the ID.
         """
+        import tempfile
+
         from keepsake.repository import archive
 
         with tempfile.TemporaryDirectory() as directory:
@@ -700,6 +706,8 @@ class Repository:
         try:
             yield
         except ReadError as err:
+            import shlex
+
             err.hint = err.hint or f"keepsake fsck -R {shlex.quote(self.label)}"
             raise
 
@@ -758,6 +766,14 @@ def _heartbeat(info: ObjectInfo, now: datetime) -> Heartbeat:
     # The listing's ages are by the store's clock. What the heartbeats themselves say is by their writers' clocks, which may be wrong,
     # so they are not even read.
     return Heartbeat(age_s=info.age_s, at=now - timedelta(seconds=info.age_s))
+
+
+def _holds_something(directory: Path) -> bool:
+    try:
+        with os.scandir(directory) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False
 
 
 def _batches(records: Sequence[ExperimentRecord]) -> Iterator[list[ExperimentRecord]]:
