@@ -233,7 +233,13 @@ class Experiment:
             >>> import keepsake
             >>> keepsake.experiments.get("4591273").note("lower dropout after sweep 3")  # doctest: +SKIP
         """
-        self._say(lambda before: replace(before, notes=text), "notes")
+
+        def noted(before: Annotation) -> Annotation:
+            if not isinstance(text, str):
+                raise TypeError(f"notes must be a text, not {type(text).__name__}")
+            return replace(before, notes=text)
+
+        self._say(noted, "notes")
 
     def give_alias(self, name: str, checkpoint_id: str) -> None:
         """Give one of its checkpoints an alias; see `Checkpoint.alias`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keepsake import config, messages
-from keepsake.exceptions import ConfigInvalid, StorageUnavailable
+from keepsake.exceptions import ConfigInvalid, DoesNotExist, StorageUnavailable
 from keepsake.query.index import Index
 from keepsake.repository import layout
 from keepsake.repository.records import ExperimentRecord, utc_now
@@ -380,6 +380,26 @@ class ExperimentCollection:
         project = self.project
         experiments = (Experiment(project, record) for record in project.repository_at_hand().list_experiments())
         return ExperimentList(experiment for experiment in experiments if filter is None or filter(experiment))
+
+    def remove_alias(self, name: str) -> None:
+        """Forget an alias; its checkpoint stays. `Checkpoint.alias` gives one.
+
+        Args:
+            name: The alias, without ``@``.
+
+        Raises:
+            DoesNotExist: There is no such alias.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.remove_alias("production")  # doctest: +SKIP
+        """
+        from keepsake.repository import annotations
+
+        repository = self.project.repository_at_hand()
+        if name not in annotations.aliases(repository):
+            raise DoesNotExist(f'no checkpoint has the alias "{name}"', hint="keepsake alias")
+        annotations.remove_alias(repository, name)
 
     # --- deleting ---------------------------------------------------------------------------------------------------
 

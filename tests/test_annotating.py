@@ -82,15 +82,17 @@ def test_nothing_is_raised_into_a_training(project: Project, capsys: pytest.Capt
     running.tag("not good")
     running.rename("last")
     checkpoint.alias("best")
+    running.note("kept")
     running.note(3)  # type: ignore[arg-type]
     said = capsys.readouterr().err
-    for what in ('"not good" cannot be a tag', '"last" cannot be a name', '"best" cannot be an alias'):
+    for what in ('"not good" cannot be a tag', '"last" cannot be a name', '"best" cannot be an alias', "notes must be a text"):
         assert what in said
     running.tag("good")
     checkpoint.alias("prod")
     running.stop()
     assert project.experiments.find("@prod") == (running, checkpoint)
-    assert project.experiments.get(running.id).tags == ("good",)
+    found = project.experiments.get(running.id)
+    assert (found.tags, found.notes) == (("good",), "kept")
 
 
 def test_init_says_it_from_the_start(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ ENVIRONMENT = {
     "KEEPSAKE_DIRECTORY": "the project directory, like -D",
     "KEEPSAKE_MODE": "disabled: recording calls do nothing; online (default), offline",
     "KEEPSAKE_EXPERIMENT": "the experiment that a training goes on with: its ID, or a whole ID for a new one",
+    "KEEPSAKE_NAME": "the name of experiments that begin; one that is taken gets a number",
+    "KEEPSAKE_TAGS, KEEPSAKE_NOTES": "their tags, separated by commas; their notes",
     "KEEPSAKE_LIGHTNING_VERSION": "set by the Lightning logger for the processes that Lightning launches",
     "KEEPSAKE_USER, KEEPSAKE_HOST": "recorded instead of the user's and the machine's name",
     "KEEPSAKE_REDACT": "further names of params whose values are hidden, separated by commas",
