@@ -365,21 +365,51 @@ class ExperimentCollection:
         experiment = Experiment(project, match.experiment)
         return experiment, Checkpoint(match.checkpoint, experiment) if match.checkpoint is not None else None
 
-    def list(self, filter: Callable[[Experiment], Any] | None = None) -> ExperimentList:
+    def list(
+        self,
+        filter: str | Callable[[Experiment], Any] | None = None,
+        *,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> ExperimentList:
         """Return the experiments, oldest first.
 
         Args:
-            filter: Called with each experiment; those are returned for which it says true. What it raises passes through.
+            filter: A filter as on the command line, such as ``"val_loss < 0.2 and optimizer = adam"``; or a function that is called with
+                each experiment and says true for those wanted, and whose errors pass through.
+            sort: One or several names to sort by, ``-name`` downwards; by the time of their beginning if not given.
+            limit: Return only the last so many.
+
+        Raises:
+            InvalidQuery: The filter cannot be understood, or a name is in none of the experiments.
 
         Example:
             >>> import keepsake
+            >>> keepsake.experiments.list("val_loss < 0.2", sort="-val_loss")  # doctest: +SKIP
             >>> keepsake.experiments.list(filter=lambda e: e.params["lr"] < 0.01)  # doctest: +SKIP
         """
         from keepsake.experiment import Experiment, ExperimentList
 
         project = self.project
-        experiments = (Experiment(project, record) for record in project.repository_at_hand().list_experiments())
-        return ExperimentList(experiment for experiment in experiments if filter is None or filter(experiment))
+        repository = project.repository_at_hand()
+        if isinstance(filter, str) or sort is not None:
+            records = repository.load_all(self._ids_of(filter if isinstance(filter, str) else None, sort))
+        else:
+            records = repository.list_experiments()
+        found = ExperimentList(Experiment(project, record) for record in records)
+        if filter is not None and not isinstance(filter, str):
+            found = ExperimentList(experiment for experiment in found if filter(experiment))
+        return found if limit is None else found[max(len(found) - limit, 0) :]
+
+    def _ids_of(self, text: str | None, keys: str | Sequence[str] | None) -> Sequence[str]:
+        from keepsake.query.filters import parse, select
+        from keepsake.query.sorting import sort
+
+        index = self.project.index()
+        index.forget()
+        summaries = index.summaries()
+        found = select(summaries, [parse(text)]) if text is not None else summaries
+        return [summary.id for summary in (sort(found, keys) if keys is not None and found else found)]
 
     def remove_alias(self, name: str) -> None:
         """Forget an alias; its checkpoint stays. `Checkpoint.alias` gives one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from keepsake.exceptions import (
     CorruptedRepositorySpec,
     DoesNotExist,
     IncompatibleRepositoryVersion,
+    InvalidQuery,
     RepositoryConfigurationError,
 )
 from keepsake.repository import layout
@@ -58,6 +60,27 @@ def test_start_and_end_are_said_in_a_line_each_and_not_when_quiet(project: Proje
     ]
     keepsake.init(path=".", quiet=True).stop()
     assert capsys.readouterr() == ("", "")
+
+
+def test_lists_are_filtered_sorted_and_cut_as_on_the_command_line(project: Project) -> None:
+    for number in (2, 1, 3):
+        with project.experiments.create(params={"number": number}, quiet=True) as experiment:
+            experiment.checkpoint(metrics={"loss": 1 / number}, primary_metric=("loss", "minimize"))
+
+    def numbers(*arguments: Any, **named: Any) -> list[int]:
+        return [experiment.params["number"] for experiment in project.experiments.list(*arguments, **named)]
+
+    assert numbers("loss < 0.9") == [2, 3]
+    assert numbers("loss < 0.9 or number = 1", sort="loss") == [3, 2, 1]
+    assert numbers(sort=["-number"], limit=2) == [2, 1]
+    assert numbers(lambda experiment: experiment.params["number"] > 1, sort="number", limit=1) == [3]
+    assert numbers(limit=0) == []
+    assert numbers("loss > 5") == []
+    with pytest.raises(InvalidQuery, match="number"):
+        project.experiments.list("numbr > 1")
+    with project.experiments.create(params={"number": 4}, quiet=True):
+        # One that runs now is found by what it has accepted.
+        assert numbers("status = running") == [4]
 
 
 def test_lists_slice_and_stay_lists(project: Project) -> None:

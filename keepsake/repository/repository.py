@@ -333,6 +333,17 @@ class Repository:
         with ThreadPoolExecutor(min(FETCHERS, len(things)), "keepsake-fetch") as pool:
             yield from pool.map(ask, things)
 
+    def load_all(self, experiment_ids: Sequence[str]) -> list[ExperimentRecord]:
+        """Return experiments by their whole IDs, in this order; those that are deleted meanwhile are left out."""
+
+        def load(experiment_id: str) -> ExperimentRecord | None:
+            try:
+                return self.load(experiment_id)
+            except DoesNotExist:
+                return None
+
+        return [record for record in self._side_by_side(load, experiment_ids) if record is not None]
+
     def experiment_ids(self) -> list[str]:
         """Return the whole IDs of all experiments, in no order that means something."""
         ids = (layout.id_of_json_key(info.key) for info in self.storage.list(layout.RECORDS_PREFIX))
