@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
 from keepsake import Project
 from keepsake.repository import layout, verify
 from keepsake.repository.records import ExperimentRecord, utc_now
 from keepsake.repository.repository import Repository
+from keepsake.storage import from_url
 from tests.cli.conftest import Terminal
 from tests.servers.proxy import Fault, Proxy
 
@@ -172,16 +176,32 @@ def test_what_is_damaged_is_not_copied(remote: Project) -> None:
 # --- making buckets ---------------------------------------------------------------------------------------------------
 
 
-def test_init_offers_to_make_the_bucket_and_nothing_else_does(remote: Project, store: Proxy) -> None:
+@pytest.fixture
+def new_buckets(remote: Project, request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Names of two buckets that are not there, and are not there any more after the test."""
     scheme = remote.repository_url.partition(":")[0]
-    url = f"{scheme}://brand-new-bucket/runs"
+    names = [f"keepsake-test-{os.urandom(8).hex()}" for _ in range(2)]
+    yield [f"{scheme}://{name}" for name in names]
+    if "real" in request.node.callspec.params["store"]:
+        for name in names:
+            storage = from_url(f"{scheme}://{name}")
+            storage.delete([info.key for info in storage.list()])
+            if scheme == "s3":
+                boto3.client("s3").delete_bucket(Bucket=name)
+            else:
+                import google.cloud.storage
+
+                google.cloud.storage.Client().bucket(name).delete()
+
+
+def test_init_offers_to_make_the_bucket_and_nothing_else_does(remote: Project, store: Proxy, new_buckets: list[str]) -> None:
+    url, other = (f"{bucket}/runs" for bucket in new_buckets)
     refused = keepsake("push", url, "-R", "file://.keepsake")
     assert refused.returncode != 0
     for arguments, code in ((["-R", url, "-f"], 6), (["-R", url, "-f", "--yes"], 0), (["-R", url, "-f"], 0)):
         done = keepsake("init", *arguments)
         assert done.returncode == code, done.stderr
     # As the hint says, where keepsake.yaml names it already.
-    other = f"{scheme}://another-new-bucket/runs"
     Path("keepsake.yaml").write_text(f"repository: {other}\n", encoding="utf-8")
     missing = keepsake("ls")
     [hint] = [line.removeprefix("hint: keepsake ") for line in missing.stderr.splitlines() if line.startswith("hint:")]

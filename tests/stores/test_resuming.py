@@ -49,7 +49,7 @@ def test_a_history_arrives(remote: Project) -> None:
 
 
 def test_a_history_arrives_while_the_training_runs(remote: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keepsake.project.INTERVAL_S", 0.05)
+    monkeypatch.setattr("keepsake.recording.heartbeat.INTERVAL_S", 0.05)
     monkeypatch.setattr("keepsake.recording.uploader.MIN_INTERVAL_S", 0.05)
     experiment = remote.experiments.create(quiet=True)
     experiment.log({"loss": 3.0}, 0)
