@@ -219,12 +219,13 @@ def change(repository: Repository, experiment_id: str, changed: Callable[[Annota
         DoesNotExist: There is no such experiment.
         StorageError: The store failed.
     """
-    repository.check_format()
+    local = repository.local
+    # A store that cannot be reached must not be asked for anything then.
+    waits = local is not None and local.record_etag(experiment_id) is not None
+    home = local if local is not None and waits else repository
+    home.check_format()
     with repository.rewriting(experiment_id):
-        local = repository.local
-        waits = local is not None and local.record_etag(experiment_id) is not None
-        if not waits:
-            _require(repository, experiment_id)
+        _require(home, experiment_id)
         try:
             before = read(repository, experiment_id)
         except StorageUnavailable:
@@ -234,8 +235,7 @@ def change(repository: Repository, experiment_id: str, changed: Callable[[Annota
             before = Annotation()
         after = changed(before)
         if after != before:
-            storage = local.storage if local is not None and waits else repository.storage
-            storage.write(layout.annotations_key(experiment_id), after.to_bytes())
+            home.storage.write(layout.annotations_key(experiment_id), after.to_bytes())
     return after
 
 

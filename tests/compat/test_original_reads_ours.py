@@ -117,6 +117,22 @@ def test_it_lists_and_shows_our_experiments(project: Project, experiment: Experi
     assert "ünï ☃" in text
 
 
+def test_names_tags_and_aliases_are_in_nobodys_way(project: Project, experiment: Experiment) -> None:
+    experiment.rename("warm-up")
+    experiment.tag("prod")
+    experiment.note("lower dropout")
+    best = experiment.best()
+    assert best is not None
+    best.alias("team/production")
+    [listed] = json.loads(original(project.directory, "ls", "--json", "--all"))
+    assert listed["id"] == experiment.id
+    assert experiment.short_id() in original(project.directory, "show", experiment.id)
+    original_python(project.directory, "import keepsake; keepsake.experiments.list()[0].checkpoints[0].checkout('original-out')")
+    assert (project.directory / "original-out" / "out" / "model.pth").exists()
+    assert project.experiments.find("@team/production") == (experiment, best)
+    assert project.experiments.get("warm-up").tags == ("prod",)
+
+
 def test_its_python_reads_the_values_that_we_wrote(project: Project, experiment: Experiment) -> None:
     code = """
         import json, keepsake
