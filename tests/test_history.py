@@ -150,7 +150,7 @@ def test_a_forked_child_logs_nothing(project: Project, script: Start) -> None:
 
 
 def test_an_experiment_ends_with_what_it_watches(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keepsake.project.INTERVAL_S", 0.01)
+    monkeypatch.setattr("keepsake.recording.heartbeat.INTERVAL_S", 0.01)
     experiment = project.experiments.create(quiet=True)
     over = threading.Event()
     asked = threading.Event()

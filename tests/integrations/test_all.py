@@ -141,7 +141,7 @@ def test_copies_of_the_trainer(project: Project, training: Training) -> None:
 def test_a_training_that_fails_within_a_process_that_lives_on(
     project: Project, training: Training, monkeypatch: pytest.MonkeyPatch, error: BaseException, outcome: str
 ) -> None:
-    monkeypatch.setattr("keepsake.project.INTERVAL_S", 0.05)
+    monkeypatch.setattr("keepsake.recording.heartbeat.INTERVAL_S", 0.05)
     with pytest.raises((type(error), SystemExit)):
         training.train([training.make_callback()], at_epoch=raising(error))
     while exits.live():

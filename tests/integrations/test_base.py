@@ -23,7 +23,7 @@ def framework(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A framework with a function that trains, and tells nobody when it ends."""
     module = ModuleType("framework.trainer")
     exec("def fit(work):\n    return work()\n", module.__dict__)
-    monkeypatch.setattr("keepsake.project.INTERVAL_S", 0.01)
+    monkeypatch.setattr("keepsake.recording.heartbeat.INTERVAL_S", 0.01)
     return module
 
 
@@ -240,7 +240,7 @@ def test_the_next_training_ends_one_that_was_left(
     project: Project, framework: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nobody looks in between.
-    monkeypatch.setattr("keepsake.project.INTERVAL_S", 3600.0)
+    monkeypatch.setattr("keepsake.recording.heartbeat.INTERVAL_S", 3600.0)
     run = make()
 
     def train() -> None:

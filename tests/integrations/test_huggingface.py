@@ -238,7 +238,7 @@ class Dies(TrainerCallback):
 def test_h4_a_training_that_is_left_does_not_go_on_running(
     project: Project, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    monkeypatch.setattr("keepsake.project.INTERVAL_S", 0.05)
+    monkeypatch.setattr("keepsake.recording.heartbeat.INTERVAL_S", 0.05)
     with pytest.raises(type(error)):
         train([KeepsakeCallback(quiet=True), Dies(error)])
     # The next one, of another callback, neither joins it nor keeps it alive.
@@ -340,7 +340,7 @@ def test_h14_a_directory_is_taken_whatever_it_holds(project: Project) -> None:
 def test_a9_the_workers_of_a_data_loader_neither_beat_nor_end_the_experiment(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keepsake.project.INTERVAL_S", 0.05)
+    monkeypatch.setattr("keepsake.recording.heartbeat.INTERVAL_S", 0.05)
     running = []
     # In the second epoch the workers of the first one have ended.
     look = AtEpoch(lambda epoch: running.append(only(project).is_running()))

@@ -566,7 +566,7 @@ def failing(error: BaseException, at: int = 1) -> Callable[[int], None]:
 def test_k10_a8_a_fit_that_is_left_ends_its_experiment(
     project: Project, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    monkeypatch.setattr("keepsake.project.INTERVAL_S", 0.05)
+    monkeypatch.setattr("keepsake.recording.heartbeat.INTERVAL_S", 0.05)
     callback = quiet()
     with pytest.raises(type(error)):
         fit([callback, AtEpoch(failing(error))])
@@ -596,13 +596,13 @@ BACKEND = """
     import os
     import keras
     import numpy as np
-    import keepsake.project
+    import keepsake.recording.heartbeat
     from keepsake.integrations.keras import KeepsakeCallback
     from keepsake.recording import exits
     from tests.integrations.training_keras import AtEpoch, evaluate, train
 
     assert keras.backend.backend() == os.environ["KERAS_BACKEND"]
-    keepsake.project.INTERVAL_S = 0.05
+    keepsake.recording.heartbeat.INTERVAL_S = 0.05
 
     class Weights(keras.callbacks.Callback):
         seen = []
@@ -682,7 +682,7 @@ def test_k9_weights_in_tensorflows_own_format_are_taken_together(project: Projec
 
 
 def test_k10_of_tf_keras(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keepsake.project.INTERVAL_S", 0.05)
+    monkeypatch.setattr("keepsake.recording.heartbeat.INTERVAL_S", 0.05)
     with pytest.raises(RuntimeError, match="diverged"):
         fit_tf([TfKeepsakeCallback(quiet=True)], at_epoch=failing(RuntimeError("diverged")))
     until_nobody_records()

@@ -695,7 +695,7 @@ def test_l22_a_callback_that_the_module_brings_takes_the_place_of_the_trainers(p
 def test_a9_the_workers_of_a_data_loader_neither_beat_nor_end_the_experiment(
     project: Project, pl: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keepsake.project.INTERVAL_S", 0.05)
+    monkeypatch.setattr("keepsake.recording.heartbeat.INTERVAL_S", 0.05)
     running = []
 
     class Looks(pl.Callback):  # type: ignore[name-defined]
