@@ -120,7 +120,7 @@ def file_row(pair: FilePair) -> list[str]:
 
 
 def _content(file: TreeFile | None) -> str:
-    return f"{text.size(file.size_bytes)}  {file.sha256[:7]}" if file is not None else "-"
+    return f"{text.size(file.size_bytes)}  {file.digest[:7]}" if file is not None else "-"
 
 
 def hints(changes: Sequence[FileChange], names: tuple[str, str], view: View) -> list[str]:

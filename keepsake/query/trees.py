@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from keepsake.capture import files as capture
 from keepsake.exceptions import ReadError
 from keepsake.repository.archive import Digests
+from keepsake.repository.archive.index import SECTION_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,17 +59,25 @@ class TreeFile:
         self._measure = cache(measure)
 
     @property
-    def sha256(self) -> str:
-        """The digest of its content; of a large file that of its sections' digests, one after the other."""
-        digests = self._digests or self._measure(None)
-        return digests.sha256[0] if len(digests.sha256) == 1 else hashlib.sha256("".join(digests.sha256).encode()).hexdigest()
+    def sha256(self) -> str | None:
+        """The SHA-256 of its content; None of a large file, of which only its sections have one."""
+        digests = self._known_digests()
+        return digests.sha256[0] if digests.section_bytes is None else None
+
+    @property
+    def digest(self) -> str:
+        """What tells its content from others: its SHA-256; of a large file that of its sections' digests."""
+        return self.sha256 or hashlib.sha256("".join(self._known_digests().sha256).encode()).hexdigest()
+
+    def _known_digests(self) -> Digests:
+        return self._digests or self._measure(SECTION_BYTES)
 
     def has_content_of(self, other: TreeFile) -> bool:
         """Tell whether the contents are the same; nothing is read where lengths and known digests tell already."""
         if self.size_bytes != other.size_bytes:
             return False
         known = self._digests or other._digests
-        section_bytes = known.section_bytes if known is not None else None
+        section_bytes = known.section_bytes if known is not None else SECTION_BYTES
         return self._digests_of(section_bytes) == other._digests_of(section_bytes)
 
     def _digests_of(self, section_bytes: int | None) -> Digests:
@@ -166,7 +175,7 @@ class ArchivedTree:
         is_executable = bool(entry.mode & stat.S_IXUSR)
 
         def measure(section_bytes: int | None) -> Digests:
-            return Digests.of_content(self._archive.contents([entry.path]), section_bytes)
+            return Digests.of_content(self._archive.content(entry.path), section_bytes)
 
         return TreeFile(entry.path, entry.size_bytes, entry.digests, measure, is_executable=is_executable)
 

@@ -154,6 +154,32 @@ def test_archives_of_the_original_have_no_index_and_are_read_once(saved: Saved) 
     assert len(saved.storage.opened) == len(set(saved.storage.opened)) == 4
 
 
+def test_large_files_of_which_only_sections_have_digests(saved: Saved) -> None:
+    large = random.Random(1).randbytes(20_000_000)
+    other = large[:-1] + bytes([large[-1] ^ 1])
+    first, second, third = (saved.side(None, {"weights": content}) for content in (large, large, other))
+    assert second.checkpoint is not None
+    key = layout.checkpoint_archive_key(second.checkpoint.id)
+    saved.storage.write(key, gzip.compress(gzip.decompress(saved.storage.read(key)), 1))  # as keepsake 0.4.2 writes it
+    write(saved.project, {"weights": large})
+    present = Side(None)
+    assert [saved.compare(first, side)[1].differs for side in (second, third)] == [False, True]
+    assert [saved.compare(second, side)[1].differs for side in (first, third)] == [False, True]
+    for side in (first, second, third):
+        assert side.checkpoint is not None
+        side.checkpoint.path = "weights"
+    assert [saved.compare(side, present)[1].differs for side in (first, second, third)] == [False, False, True]
+    [pair] = saved.compare(third, present)[1].pairs
+    assert pair.left is not None
+    assert pair.right is not None
+    assert (pair.left.sha256, pair.right.sha256) == (None, None)
+    assert pair.left.digest != pair.right.digest
+    [pair] = saved.compare(first, present)[1].pairs
+    assert pair.left is not None
+    assert pair.right is not None
+    assert pair.left.digest == pair.right.digest
+
+
 def test_long_files_are_not_read(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "MAX_TEXT_BYTES", 1000)
     luck = random.Random(3)

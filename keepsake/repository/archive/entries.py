@@ -44,7 +44,7 @@ class Digests:
             return cls.of_content(iter(lambda: file.read(_READ_BYTES), b""), section_bytes)
 
     @classmethod
-    def of_content(cls, pieces: Iterable[bytes], section_bytes: int | None = None) -> Digests:
+    def of_content(cls, pieces: Iterable[bytes | memoryview], section_bytes: int | None = None) -> Digests:
         """Return the digests of what comes piece by piece.
 
         Args:

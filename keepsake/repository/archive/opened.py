@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from keepsake.repository.archive.entries import Digests
-from keepsake.repository.archive.reading import MEMORY_BYTES, indexed_archive
-from keepsake.repository.archive.stream import StreamReader
+from keepsake.repository.archive.index import SECTION_BYTES
+from keepsake.repository.archive.reading import MEMORY_BYTES, indexed_archive, open_file
+from keepsake.repository.archive.stream import CHUNK_BYTES, StreamReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,15 @@ class OpenedArchive(Protocol):
         ...
 
     def contents(self, paths: Sequence[str]) -> Iterator[bytes]:
-        """Yield the contents of files, in the order of the paths.
+        """Yield the contents of files whole, in the order of the paths.
+
+        Raises:
+            ReadError: The archive is damaged.
+        """
+        ...
+
+    def content(self, path: str) -> Iterator[bytes | memoryview]:
+        """Yield the content of one file piece by piece.
 
         Raises:
             ReadError: The archive is damaged.
@@ -65,32 +73,48 @@ class _ReadThrough:
     """
 
     def __init__(self, source: Source, where: str, copy: tempfile.SpooledTemporaryFile[bytes] | None) -> None:
+        self._source = source
+        self._where = where
         self._copy = copy
         self._entries: list[ArchivedFile] = []
         self._places: dict[str, tuple[int, int]] = {}
         with source.open() as stream, StreamReader(stream, where) as reader:
             for entry in reader.entries():
-                self._take(entry, reader.content())
+                self._entries.append(self._taken(entry, reader.content()))
 
-    def _take(self, entry: ArchivedFile, content: Iterator[bytes]) -> None:
-        digest = hashlib.sha256()
+    def _taken(self, entry: ArchivedFile, content: Iterator[bytes]) -> ArchivedFile:
+        if entry.kind != "file":
+            return entry
         if self._copy is not None:
             self._places[entry.path] = (self._copy.tell(), entry.size_bytes)
+            content = self._copied(content, self._copy)
+        # By the sections that an index has, so that files of either kind of archive can be compared by their digests.
+        digests = Digests.of_content(content, SECTION_BYTES)
+        return replace(entry, sha256=digests.sha256[0] if digests.section_bytes is None else None, digests=digests)
+
+    def _copied(self, content: Iterator[bytes], copy: tempfile.SpooledTemporaryFile[bytes]) -> Iterator[bytes]:
         for chunk in content:
-            digest.update(chunk)
-            if self._copy is not None:
-                self._copy.write(chunk)
-        sha256 = digest.hexdigest()
-        self._entries.append(replace(entry, sha256=sha256, digests=Digests((sha256,))) if entry.kind == "file" else entry)
+            copy.write(chunk)
+            yield chunk
 
     def entries(self) -> list[ArchivedFile]:
         """Return what it holds."""
         return self._entries
 
     def contents(self, paths: Sequence[str]) -> Iterator[bytes]:
-        """Yield contents from the copy."""
+        """Yield contents whole."""
         for path in paths:
-            start, length = self._places[path]
-            if self._copy is not None:
-                self._copy.seek(start)
-                yield self._copy.read(length)
+            yield b"".join(self.content(path))
+
+    def content(self, path: str) -> Iterator[bytes]:
+        """Yield a content from the copy; without one the archive is read again."""
+        if self._copy is None:
+            with open_file(self._source, path, where=self._where) as file:
+                yield from iter(lambda: file.read(CHUNK_BYTES), b"")
+            return
+        start, left = self._places[path]
+        while left:
+            self._copy.seek(start)
+            chunk = self._copy.read(min(left, CHUNK_BYTES))
+            start, left = start + len(chunk), left - len(chunk)
+            yield chunk
