@@ -83,11 +83,13 @@ class _Block:
         heading: Its first line, if it has one.
         rows: Its table.
         lines: What follows the table.
+        of_files: Whether its names are paths, which may be long.
     """
 
     heading: str | None = None
     rows: list[list[str]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    of_files: bool = False
 
 
 # --- sections -----------------------------------------------------------------------------------------------------------
@@ -159,7 +161,7 @@ def _code_block(comparison: Comparison, code: TreeComparison, view: View, *, sta
     if not code.differing:
         return _Block(f"Code: {_why_nothing(comparison, code, view)}")
     files = text.plural(len({pair.path for pair in code.differing}), "file")
-    block = _Block(view.style(f"Code ({files}, +{code.added} -{code.deleted})", "bold"))
+    block = _Block(view.style(f"Code ({files}, +{code.added} -{code.deleted})", "bold"), of_files=True)
     sides = (label(comparison.left, view), label(comparison.right, view))
     names = ("a", "b") if view.width is None else sides
     for change in code.changes:
@@ -179,7 +181,7 @@ def _files_block(comparison: Comparison, files: TreeComparison, view: View) -> _
     shown = same if view.every else same[:SAME_FILES_SHOWN]
     verb = "differs" if len(files.differing) == 1 else "differ"
     heading = f"Files ({len(files.differing)} of {len(files.pairs)} {verb})" if files.differing else "Files: same"
-    block = _Block(view.style(heading, "bold"), [file_row(pair) for pair in [*files.differing, *shown]])
+    block = _Block(view.style(heading, "bold"), [file_row(pair) for pair in [*files.differing, *shown]], of_files=True)
     if len(same) > len(shown):
         block.lines.append(f"  … {len(same) - len(shown)} more are the same: --all")
     return block
@@ -200,7 +202,7 @@ def _why_nothing(comparison: Comparison, tree: TreeComparison, view: View) -> st
 
 def _joined(blocks: Sequence[_Block], view: View) -> list[str]:
     """Lay all blocks out with the same first two columns; what stands right of them is each block's own."""
-    widths = _first_widths(blocks, view.width)
+    widths = _first_widths([block for block in blocks if view.width is not None or not block.of_files], view.width)
     joined: list[str] = []
     was_one_line = False
     for block in blocks:
@@ -246,6 +248,7 @@ def _table(rows: Sequence[Sequence[str]], widths: tuple[int, int], view: View) -
         for column, limit in zip(columns, limits, strict=False):
             column.cells = [text.cut(cell, limit) for cell in column.cells]
     for column, width in zip(columns, widths, strict=False):
+        # Lines up with the other blocks; only paths in a pipe are wider, for they are not cut there.
         column.cells = [cell + " " * (width - text.width(cell)) for cell in column.cells]
     for column in columns[3:]:
         column.right = any(cell.startswith(("+", "-")) for cell in column.cells)

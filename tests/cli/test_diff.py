@@ -252,7 +252,7 @@ def test_only_some_paths(three: Repo, here: Run) -> None:
         "  train.py     +3 -1",
         "",
         "Files (1 of 1 differs)",
-        "  model.pth    101 kB  5bc8468          101 kB  33a8556  differs",
+        "  model.pth  101 kB  5bc8468          101 kB  33a8556  differs",
     ]
 
 
