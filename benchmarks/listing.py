@@ -155,7 +155,7 @@ def make_record(chance: random.Random, number: int, checkpoints: int) -> dict[st
         "user": "ana",
         "config": {"repository": "file://.keepsake", "storage": ""},
         "command": f"train.py --lr {rate}",
-        "path": ".",
+        "path": "",
         "python_version": "3.11.7",
         "python_packages": {f"package-{index}": f"{index}.{index % 7}.1" for index in range(40)},
         "checkpoints": [make_checkpoint(chance, begun, step) for step in range(checkpoints)],
@@ -173,7 +173,7 @@ def make_checkpoint(chance: random.Random, begun: datetime, step: int) -> dict[s
             "val_loss": 2 / (step + 1) + 0.2 * chance.random(),
         },
         "step": 100 * step,
-        "path": "model.pth",
+        "path": "",
         "primary_metric": {"name": "val_loss", "goal": "minimize"},
     }
 
