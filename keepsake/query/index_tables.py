@@ -6,6 +6,7 @@ import operator
 import sqlite3
 import struct
 from bisect import bisect_left
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,11 @@ class IndexTables:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+    def __del__(self) -> None:
+        # Perhaps of another thread, or of one that could not be opened.
+        with suppress(sqlite3.Error, AttributeError):
+            self.close()
 
     def _version(self) -> int:
         [(version,)] = self.rows("PRAGMA user_version")
