@@ -1,7 +1,7 @@
 """Finding and reading the configuration: which repository a project uses, and which directory the project is.
 
-It stands in ``keepsake.yaml``, or ``[tool.keepsake]`` of ``pyproject.toml``, in the directory or its nearest parent. What a
-repository's URL means is `keepsake.storage`'s business.
+It stands in ``keepsake.yaml``, or ``[tool.keepsake]`` of ``pyproject.toml``, in the directory or its nearest parent, or else in the
+user's own file, which holds for all projects. What a repository's URL means is `keepsake.storage`'s business.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keepsake import messages
 from keepsake.exceptions import ConfigInvalid, ConfigNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 CONFIG_FILE_NAMES = ("keepsake.yaml", "keepsake.yml", "replicate.yaml")
 """Names of the configuration file, the one that counts first. The last one is deprecated."""
 
 KNOWN_KEYS = ("repository", "storage", "primary_metric", "remotes", "ls", "capture", "redact", "keep")
 """Keys that may stand in the configuration; ``storage`` is the old name of ``repository``."""
+
+COLUMNS_VARIABLE = "KEEPSAKE_COLUMNS"
+"""What says which columns ``keepsake ls`` shows, separated by commas."""
 
 _PYPROJECT = "pyproject.toml"
 
@@ -42,6 +45,18 @@ class Config:
     repository: str
     url: str
     directory: Path
+    source: str
+
+
+class Setting(NamedTuple):
+    """A setting, and who made it.
+
+    Args:
+        value: The value; None where nobody said one.
+        source: A variable, the path of a file as people read it, or ``"default"``.
+    """
+
+    value: Any
     source: str
 
 
@@ -85,10 +100,85 @@ def load(repository: str | None = None, directory: str | os.PathLike[str] | None
         if found is not None:
             value, source = found
             return Config(value, _absolute_url(value, candidate, shown_path(source)), named or candidate, str(source))
+    in_user_file = (_user_table() or {}).get("repository")
+    if in_user_file is not None:
+        file = _user_file()
+        if not isinstance(in_user_file, str) or not in_user_file.strip():
+            raise ConfigInvalid(f"{shown_path(file)}: repository must be a URL as text, not {_quoted(in_user_file)}")
+        return Config(in_user_file.strip(), _absolute_url(in_user_file, start, shown_path(file)), start, str(file))
     raise ConfigNotFound(
         f"no repository: found no keepsake.yaml in {shown_path(start)} or above",
         hint="keepsake init   or   keepsake ls -R s3://bucket/path",
     )
+
+
+def ls_columns(directory: Path) -> Setting:
+    """Return the columns that ``keepsake ls`` shows where it is not told otherwise, as a tuple of names.
+
+    Args:
+        directory: The project directory, absolute.
+
+    Raises:
+        ConfigInvalid: What a file says is not a list of names.
+    """
+    said = os.environ.get(COLUMNS_VARIABLE, "").strip()
+    if said:
+        return Setting(tuple(name.strip() for name in said.split(",") if name.strip()), COLUMNS_VARIABLE)
+    value, source = _ls_setting("columns", directory)
+    if value is None:
+        return Setting((), source)
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigInvalid(f"{source}: ls.columns must be a list of names, not {_quoted(value)}")
+    return Setting(tuple(value), source)
+
+
+def ls_limit(directory: Path) -> Setting:
+    """Return how many experiments ``keepsake ls`` shows on a terminal where it is not told otherwise; 0 for all.
+
+    Args:
+        directory: The project directory, absolute.
+
+    Raises:
+        ConfigInvalid: What a file says is not such a number.
+    """
+    value, source = _ls_setting("limit", directory)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+        raise ConfigInvalid(f"{source}: ls.limit must be a number from 0 on, not {_quoted(value)}")
+    return Setting(value, source)
+
+
+def _ls_setting(key: str, directory: Path) -> Setting:
+    for values, source in _tables(directory):
+        section = values.get("ls")
+        if section is None:
+            continue
+        if not isinstance(section, dict):
+            raise ConfigInvalid(f"{source}: ls must hold columns and limit, not {_quoted(section)}")
+        if section.get(key) is not None:
+            return Setting(section[key], source)
+    return Setting(None, "default")
+
+
+def _tables(directory: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Return what the files say, that which counts first, with their paths as people read them.
+
+    A file that cannot be understood says nothing here: `load` tells people where it is needed.
+    """
+    nearest = next((candidate for candidate in (directory, *directory.parents) if _has_config(candidate)), directory)
+    file = _config_file(nearest)
+    readers: list[tuple[Path, Callable[[], Mapping[str, Any] | None]]] = [
+        (nearest / _PYPROJECT, lambda: _pyproject_table(nearest)),
+        (_user_file(), _user_table),
+    ]
+    if file is not None:
+        readers.insert(0, (file, lambda: _parse_yaml(file)[0]))
+    for path, read in readers:
+        try:
+            values = read()
+        except ConfigInvalid:
+            continue
+        if values is not None:
+            yield values, shown_path(path)
 
 
 def _said_by(source: str, repository: str, directory: str | os.PathLike[str] | None) -> Config:
@@ -274,6 +364,26 @@ def _pyproject_table(directory: Path) -> dict[str, Any] | None:
     if table is not None and not isinstance(table, dict):
         raise ConfigInvalid(f"{shown}: tool.keepsake must be a table")
     return table
+
+
+def _user_file() -> Path:
+    said = os.environ.get("XDG_CONFIG_HOME")
+    home = Path(said) if said else (_safe(Path.home) or Path("/")) / ".config"
+    return home / "keepsake" / "config.toml"
+
+
+def _user_table() -> dict[str, Any] | None:
+    """Return what the user's own file says; None where there is none."""
+    file = _user_file()
+    if not os.path.isfile(file):  # noqa: PTH113 - see _config_file
+        return None
+    import tomllib
+
+    shown = shown_path(file)
+    try:
+        return tomllib.loads(_read(file, shown))
+    except tomllib.TOMLDecodeError as err:
+        raise ConfigInvalid(f"{shown}: not valid TOML: {err}") from err
 
 
 def _read(file: Path, shown: str) -> str:

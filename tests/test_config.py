@@ -19,6 +19,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "home" / "hotdog"
     directory.mkdir(parents=True)
     monkeypatch.setenv("HOME", str(directory.parent))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.chdir(directory)
     return directory
 
@@ -277,3 +278,51 @@ def test_an_address_without_its_slashes_is_no_directory(repository: str) -> None
 def test_the_home_of_nobody_is_a_clear_error() -> None:
     with pytest.raises(ConfigInvalid, match="no-such-person"):
         load(repository="file://~no-such-person/runs")
+
+
+class TestSettingsOfLs:
+    def test_variable_yaml_pyproject_user_default(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert config.ls_columns(directory) == ((), "default")
+        assert config.ls_limit(directory) == (None, "default")
+        write(directory.parent / ".config/keepsake/config.toml", '[ls]\ncolumns = ["user"]\nlimit = 1\n')
+        assert config.ls_columns(directory) == (("user",), "~/.config/keepsake/config.toml")
+        assert config.ls_limit(directory) == (1, "~/.config/keepsake/config.toml")
+        write(directory / "pyproject.toml", '[tool.keepsake.ls]\ncolumns = ["toml"]\nlimit = 2\n')
+        assert config.ls_columns(directory) == (("toml",), "pyproject.toml")
+        assert config.ls_limit(directory) == (2, "pyproject.toml")
+        write(directory / "keepsake.yaml", "repository: s3://yaml\nls: {columns: [lr, +user], limit: 0}\n")
+        assert config.ls_columns(directory) == (("lr", "+user"), "keepsake.yaml")
+        assert config.ls_limit(directory) == (0, "keepsake.yaml")
+        monkeypatch.setenv("KEEPSAKE_COLUMNS", "val_loss, -lr")
+        assert config.ls_columns(directory) == (("val_loss", "-lr"), "KEEPSAKE_COLUMNS")
+
+    def test_each_setting_may_stand_in_another_file(self, directory: Path) -> None:
+        write(directory / "keepsake.yaml", "repository: s3://yaml\nls: {limit: 3}\n")
+        write(directory / "pyproject.toml", '[tool.keepsake]\nls = {columns = ["lr"], limit = 4}\n')
+        below = directory / "src"
+        below.mkdir()
+        assert config.ls_columns(below) == (("lr",), "pyproject.toml")
+        assert config.ls_limit(below) == (3, "keepsake.yaml")
+
+    def test_the_users_file_may_name_the_repository_and_lie_elsewhere(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = write(directory.parent / "xdg/keepsake/config.toml", 'repository = "s3://user"\n')
+        with pytest.raises(ConfigNotFound):
+            load()
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(directory.parent / "xdg"))
+        assert load() == Config("s3://user", "s3://user", directory, str(file))
+        write(directory / "keepsake.yaml", "repository: s3://yaml\n")
+        assert load().repository == "s3://yaml"
+
+    @pytest.mark.parametrize("said", ["ls: 3", "ls: {columns: lr}", "ls: {columns: [1]}"])
+    def test_columns_that_are_none(self, directory: Path, said: str) -> None:
+        write(directory / "keepsake.yaml", f"repository: s3://yaml\n{said}\n")
+        with pytest.raises(ConfigInvalid, match=r"keepsake\.yaml: ls"):
+            config.ls_columns(directory)
+
+    @pytest.mark.parametrize("limit", ["-1", "true", "many"])
+    def test_limits_that_are_none(self, directory: Path, limit: str) -> None:
+        write(directory / "keepsake.yaml", f"repository: s3://yaml\nls: {{limit: {limit}}}\n")
+        with pytest.raises(ConfigInvalid, match=r"ls\.limit must be a number"):
+            config.ls_limit(directory)

@@ -174,7 +174,10 @@ def _limit(project: Project, wanted: Options) -> int | None:
         return wanted.limit or None
     if wanted.filters or wanted.form not in (None, "table") or not terminal.is_terminal():
         return None
-    return LIMIT
+    from keepsake.config import ls_limit
+
+    said = ls_limit(project.directory).value
+    return LIMIT if said is None else said or None
 
 
 # --- printing -------------------------------------------------------------------------------------------------------
@@ -200,6 +203,7 @@ def _print_json(summaries: Sequence[Summary], *, by_line: bool) -> None:
 
 def _table(ctx: click.Context, project: Project, index: Index, found: _Found, wanted: Options) -> ExperimentTable:
     from keepsake.cli.options import view
+    from keepsake.config import ls_columns
     from keepsake.display.experiments import Choice, ExperimentTable
 
     return ExperimentTable(
@@ -207,7 +211,7 @@ def _table(ctx: click.Context, project: Project, index: Index, found: _Found, wa
         view(ctx, short=index.short_length(), every=wanted.every, fits=not wanted.wide),
         mentioned=found.mentioned,
         running=wanted.running,
-        choice=Choice.parse(wanted.columns),
+        choice=Choice.parse(wanted.columns or ls_columns(project.directory).value),
         counts=(found.total, index.running()) if found.total > len(found.summaries) else None,
     )
 

@@ -333,3 +333,11 @@ def test_without_a_cache_it_shows_the_same_and_keeps_nothing(repo: Repo, keepsak
     assert not empty.exists()
     assert keepsake("ls", KEEPSAKE_CACHE_DIR=str(empty)) == Result(0, PIPED, "")
     assert empty.exists()
+
+
+def test_columns_of_the_settings_hold_where_no_flag_says_otherwise(repo: Repo, keepsake: Run) -> None:
+    with (repo.directory / "keepsake.yaml").open("a", encoding="utf-8") as file:
+        file.write("\nls: {columns: [lr, user]}\n")
+    assert keepsake("ls").out.split()[:3] == ["EXPERIMENT", "LR", "USER"]
+    assert keepsake("ls", KEEPSAKE_COLUMNS="optimizer").out.split()[:2] == ["EXPERIMENT", "OPTIMIZER"]
+    assert keepsake("ls", "-c", "acc", KEEPSAKE_COLUMNS="optimizer").out.split()[:2] == ["EXPERIMENT", "ACC"]
