@@ -30,6 +30,17 @@ COLUMNS_VARIABLE = "KEEPSAKE_COLUMNS"
 
 _PYPROJECT = "pyproject.toml"
 
+_USUAL_YAML = re.compile(
+    r"""
+    (?P<before> (?: [ ]* (?: \#[ -~]* )? \n )* )
+    repository: [ ]+ (?: (?P<quote> ["'] ) (?P<quoted> [\w.:/~@+-]+ ) (?P=quote) | (?P<bare> [a-z]\w* :// [\w./-]+ ) )
+    (?: [ ]+ \#[ -~]* | [ ]* )
+    (?: \n [ ]* (?: \#[ -~]* )? )*
+    """,
+    re.VERBOSE | re.ASCII,
+)
+"""A file with nothing but a repository: it is read without the YAML parser, whose import takes longer than all else here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -309,12 +320,16 @@ def _place(shown: str, line: int | None) -> str:
 
 def _parse_yaml(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """Return the mapping in a file, and the line of each of its keys."""
+    shown = shown_path(file)
+    text = _read(file, shown)
+    usual = _USUAL_YAML.fullmatch(text)
+    if usual is not None:
+        return {"repository": usual["quoted"] or usual["bare"]}, {"repository": usual["before"].count("\n") + 1}
     import yaml
 
-    shown = shown_path(file)
     loader = None
     try:
-        loader = yaml.SafeLoader(_read(file, shown))
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return {}, {}

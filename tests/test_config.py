@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keepsake import config
 from keepsake.config import Config, find_directory, load
@@ -326,3 +329,26 @@ class TestSettingsOfLs:
         write(directory / "keepsake.yaml", f"repository: s3://yaml\nls: {{limit: {limit}}}\n")
         with pytest.raises(ConfigInvalid, match=r"ls\.limit must be a number"):
             config.ls_limit(directory)
+
+
+_LINES = st.sampled_from(["", "  ", "# a: b", " # c", "repository: ", "repository:", " repository: ", "other: 1", "---", "..."])
+_VALUES = st.text("ab1.:/~@+-_'\"# \\\t\x85é,[]{}&*!|>%", max_size=12) | st.sampled_from(
+    ["s3://a-b/c", '"file://.keepsake"', "'x'  # y"]
+)
+
+
+@given(lines=st.lists(st.tuples(_LINES, _VALUES | st.just("")).map("".join), max_size=4))
+def test_a_usual_file_says_the_same_without_the_yaml_parser(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    usual = config._USUAL_YAML.fullmatch(text)
+    if usual is not None:
+        assert {"repository": usual["quoted"] or usual["bare"]} == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize(
+    "text", ['repository: "file://.keepsake"\n', "# mine\n\nrepository: s3://a-b/c  # there\n# end", "repository: 'x'"]
+)
+def test_the_usual_file_is_recognized(text: str) -> None:
+    usual = config._USUAL_YAML.fullmatch(text)
+    assert usual is not None
+    assert {"repository": usual["quoted"] or usual["bare"]} == yaml.safe_load(text)
