@@ -9,6 +9,7 @@ import json
 import math
 import os
 import subprocess
+import sys
 import textwrap
 from datetime import timedelta
 from pathlib import Path
@@ -159,6 +160,74 @@ def test_its_python_gets_one_experiment_and_its_best_and_opens_files(project: Pr
     found = json.loads(original_python(project.directory, code).splitlines()[-1])
     last = experiment.checkpoints[2].id
     assert found == [experiment.id, last, last, ["nan", "inf", "y"], 7000]
+
+
+@pytest.fixture
+def several(project: Project) -> Project:
+    """A project with experiments that differ, one of them without a checkpoint."""
+    (project.directory / "train.py").write_text("print('train')\n", encoding="utf-8")
+    for number, (optimizer, accuracies) in enumerate([("adam", [0.7, 0.9]), ("sgd", [0.85]), ("adam", [0.5]), ("adam w", [])]):
+        params = {
+            "optimizer": optimizer,
+            "lr": 0.1 * 10**-number,
+            "seed": number,
+            "amp": number > 1,
+            "batch-size": 64,
+            "layers": [number, 2],
+        }
+        if number == 1:
+            params["dropout"] = 0.5
+        with keepsake.init(path="train.py", params=params, quiet=True) as experiment:
+            for step, accuracy in enumerate(accuracies):
+                metrics = {"accuracy": accuracy, "val_loss": 1 - accuracy}
+                experiment.checkpoint(step=(step + 1) * 40, metrics=metrics, primary_metric=("accuracy", "maximize"), quiet=True)
+    return project
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        # From its help and its README.
+        ["--filter", "step <= 50"],
+        ["--filter", "optimizer = adam", "--filter", "accuracy > 0.8"],
+        ["--sort", "val_loss", "--filter", "status = stopped", "--filter", "step > 0"],
+        ["--filter", "val_loss<0.2"],
+        ["--filter", "lr = 0.01"],
+        ["--sort=created-desc"],
+        ["--sort", "started"],
+        # And from what its parser takes.
+        ["--filter", "status = running"],
+        ["--filter", "status != stopped"],
+        ["--filter", "step >= 41"],
+        ["--filter", "step = 0"],
+        ["--filter", "optimizer=adam w"],
+        ["--filter", "optimizer != adam"],
+        ["--filter", "optimizer > adam"],
+        ["--filter", "seed >= 1", "--filter", "seed<3"],
+        ["--filter", "lr < 1e-2"],
+        ["--filter", "amp = true"],
+        ["--filter", "amp = False"],
+        ["--filter", "batch-size = 64"],
+        ["--filter", "dropout = null"],
+        ["--filter", "dropout = None"],
+        ["--filter", "dropout != null"],
+        ["--filter", "layers = [1, 2]"],
+        ["--filter", "created > 2020-01-01"],
+        ["--filter", "started < 2020-01-01"],
+        ["--sort", "lr"],
+        ["--sort", "seed-desc"],
+    ],
+)
+def test_its_filters_and_sort_keys_find_the_same(several: Project, arguments: list[str]) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "keepsake", "ls", "-q", *arguments],
+        cwd=several.directory,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == original(several.directory, "ls", "-q", *arguments)
 
 
 def same(one: object, other: object) -> bool:
