@@ -7,7 +7,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
@@ -68,11 +68,21 @@ def assert_same(one: Repository, other: Repository) -> None:
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
-def test_after_one_change_one_record_is_fetched(remote: Project, store: Proxy) -> None:
+def numbers_of_experiments() -> dict[str, object]:
+    return {experiment.id: experiment.params["number"] for experiment in Project().experiments.list()}
+
+
+def numbers_in_the_index() -> dict[str, object]:
+    """What ``keepsake ls`` goes by."""
+    return {summary.id: summary.params["number"] for summary in Project().index().summaries()}
+
+
+@pytest.mark.parametrize("look", [numbers_of_experiments, numbers_in_the_index])
+def test_after_one_change_one_record_is_fetched(remote: Project, store: Proxy, look: Callable[[], dict[str, object]]) -> None:
     ids = fill(remote)
-    assert len(Project().experiments.list()) == COUNT
+    assert len(look()) == COUNT
     store.forget()
-    assert len(Project().experiments.list()) == COUNT
+    assert len(look()) == COUNT
     assert [line for line in store.requests if "metadata/experiments/" in line] == []
 
     repository = remote.store_at_hand()
@@ -81,10 +91,7 @@ def test_after_one_change_one_record_is_fetched(remote: Project, store: Proxy) -
     repository.save(changed)
     repository.delete_experiment(repository.load_stored(ids[8]))
     store.forget()
-    found = Project().experiments.list()
-    assert {experiment.id: experiment.params["number"] for experiment in found} == {
-        id: "changed" if id == ids[7] else number for number, id in enumerate(ids) if id != ids[8]
-    }
+    assert look() == {id: "changed" if id == ids[7] else number for number, id in enumerate(ids) if id != ids[8]}
     fetched = [line for line in store.requests if "metadata/experiments/" in line.replace("%2F", "/")]
     assert len(fetched) == 1
     assert ids[7] in fetched[0]
