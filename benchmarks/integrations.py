@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ALONE = "the framework alone"
 SAVING = "with its own saving and each step passed on"
+PEERS = ("W&B", "MLflow", "DVCLive")
 STEPS, EPOCHS, BATCH = 400, 3, 128
 os.environ |= {
     "KEEPSAKE_LOG": "error",
@@ -43,6 +44,7 @@ os.environ |= {
 def main() -> None:
     options = parser(__doc__, rounds=5)
     options.add_argument("--only", choices=["lightning", "keras", "huggingface"], help="one framework")
+    options.add_argument("--without-peers", action="store_true", help="leave out the other trackers, some of which take minutes")
     arguments = options.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -52,7 +54,11 @@ def main() -> None:
         Path("keepsake.yaml").write_text("repository: file://.keepsake\n", encoding="utf-8")
         for name, contenders in frameworks.items():
             if arguments.only in (None, name):
-                found = {label: functools.partial(timed, place, train) for label, train in contenders().items()}
+                found = {
+                    label: functools.partial(timed, place, train)
+                    for label, train in contenders().items()
+                    if not (arguments.without_peers and label in PEERS)
+                }
                 figures = interleave(found, arguments.rounds)
                 title = f"{name}: {EPOCHS} epochs of {STEPS} steps, each step logged, each epoch saved"
                 report(title, figures["fit"], ALONE, SAVING)
