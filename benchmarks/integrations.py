@@ -57,7 +57,7 @@ def main() -> None:
                 found = {
                     label: functools.partial(timed, place, train)
                     for label, train in contenders().items()
-                    if not (arguments.without_peers and label in PEERS)
+                    if not (arguments.without_peers and label.startswith(PEERS))
                 }
                 figures = interleave(found, arguments.rounds)
                 title = f"{name}: {EPOCHS} epochs of {STEPS} steps, each step logged, each epoch saved"
