@@ -101,7 +101,8 @@ def list_cold(place: Path) -> dict[str, float]:
 
 
 def list_all(place: Path) -> None:
-    keepsake.Project(repository=URL, directory=place).experiments.list()
+    """Do what ``keepsake ls`` does before it prints."""
+    keepsake.Project(repository=URL, directory=place).index().summaries()
 
 
 def measure_memory(place: Path, size_bytes: int) -> None:
