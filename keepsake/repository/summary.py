@@ -324,7 +324,7 @@ class Parsed(NamedTuple):
 def parse(content: bytes, *, key: str) -> Parsed:
     """Return what is kept of a record's file.
 
-    Only what is kept is looked at: ten thousand records take a second.
+    Only what is kept is looked at: a first listing waits for every record.
 
     Args:
         content: What is in the file.
