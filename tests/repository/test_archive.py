@@ -292,10 +292,10 @@ def while_packing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object])
     """Let something happen after the first piece of a large file was read, which is the second one that is packed."""
     pieces = iter(range(1_000_000))
 
-    def changing(content: memoryview) -> object:
+    def changing(content: memoryview, *, compress: bool | None) -> object:
         if next(pieces) == 1:
             change()
-        return members.encoded(content)
+        return members.encoded(content, compress=compress)
 
     monkeypatch.setattr(threads, "threads_for", lambda size_bytes: 1)
     monkeypatch.setattr(writing, "threads_for", lambda size_bytes: 1)

@@ -6,10 +6,11 @@ import os
 import stat
 import threading
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from keepsake.exceptions import StorageError, WriteError
-from keepsake.repository.archive.files import write_at
+from keepsake.repository.archive.files import WriteQueue, write_at
 from keepsake.repository.archive.members import sliced
 from keepsake.repository.archive.names import parents
 from keepsake.repository.archive.threads import run_together, threads_for
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from keepsake.repository.archive.entries import ArchivedFile
     from keepsake.repository.archive.index import Part
     from keepsake.repository.archive.indexed import IndexedArchive
+
+WAITING_WRITES = 2
+"""How many parts of files may wait to be written: each keeps in memory what was read together with it."""
 
 _Wanted: TypeAlias = "tuple[ArchivedFile, Part]"
 """A part of a file that is to be written."""
@@ -134,21 +138,38 @@ class Extraction:
             raise WriteError(f"cannot write {path}: {err.strerror or err}", url=f"file://{self._target}") from err
 
 
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """Something that is to be written.
+
+    Args:
+        entry: The file.
+        start: Where in the file.
+        pieces: What, one piece after the other.
+        size_bytes: How much that is.
+    """
+
+    entry: ArchivedFile
+    start: int
+    pieces: Sequence[memoryview]
+    size_bytes: int
+
+
+@dataclass(slots=True)
 class _OpenFile:
-    """A file that is being written by several threads.
+    """A file that is being written.
 
     Args:
         file: The open file.
-        left_bytes: How much of it has not been written and checked yet.
+        left_bytes: How much of it has not been written yet.
     """
 
-    def __init__(self, file: BufferedWriter, left_bytes: int) -> None:
-        self.file = file
-        self.left_bytes = left_bytes
+    file: BufferedWriter
+    left_bytes: int
 
 
 class _Job:
-    """Extracts files: several threads read, unpack, write and check, each some sections at a time.
+    """Extracts files: several threads read, unpack and check, each some sections at a time, and one of them writes.
 
     Args:
         extraction: Where to.
@@ -165,12 +186,14 @@ class _Job:
         self._archive = archive
         self._batches = _batches(archive, files)
         self._open: dict[str, _OpenFile] = {}
+        self._queue = WriteQueue(self._write, WAITING_WRITES)
         self._lock = threading.Lock()
         self._failed = False
 
     def give_up(self) -> None:
         """Make the other threads end soon."""
         self._failed = True
+        self._queue.give_up()
 
     def close(self) -> None:
         """Close what is open after an error."""
@@ -188,41 +211,36 @@ class _Job:
                 if self._failed:
                     return
                 for entry, part in wanted.get(number, ()):
-                    self._extract(entry, part, list(sliced(held, part.first, part.last)), digests[entry.path])
+                    pieces = list(sliced(held, part.first, part.last))
+                    _digest(pieces, part.start, digests[entry.path])
+                    self._queue.put(_Write(entry, part.start, pieces, part.last - part.first))
             for path, found in digests.items():
                 self._archive.check_digests(path, found)
-            self._finish(batch)
 
     def _next(self) -> Sequence[_Wanted] | None:
         with self._lock:
             return None if self._failed else next(self._batches, None)
 
-    def _extract(self, entry: ArchivedFile, part: Part, pieces: Sequence[memoryview], digests: SectionDigests) -> None:
+    def _write(self, write: _Write) -> None:
+        """Write a part of a file, and close it when it is whole; in the hands of one thread at a time."""
+        entry = write.entry
         with self._extraction.refused_writing(entry):
-            with self._lock:
-                opened = self._open.get(entry.path)
-                if opened is None:
-                    opened = self._open[entry.path] = _OpenFile(self._extraction.create(entry), entry.size_bytes)
-            write_at(opened.file.fileno(), pieces, part.start)
-        start = part.start
-        for piece in pieces:
-            digests.update(start, piece)
-            start += len(piece)
-        self._on_progress(part.last - part.first)
-
-    def _finish(self, batch: Sequence[_Wanted]) -> None:
-        """Close the files of which this was the last that was missing."""
-        whole = []
-        with self._lock:
-            for entry, part in batch:
-                opened = self._open[entry.path]
-                opened.left_bytes -= part.last - part.first
-                if not opened.left_bytes:
-                    whole.append((entry, self._open.pop(entry.path)))
-        for entry, opened in whole:
-            with self._extraction.refused_writing(entry):
+            opened = self._open.get(entry.path)
+            if opened is None:
+                opened = self._open[entry.path] = _OpenFile(self._extraction.create(entry), entry.size_bytes)
+            write_at(opened.file.fileno(), write.pieces, write.start)
+            opened.left_bytes -= write.size_bytes
+            if not opened.left_bytes:
                 opened.file.close()
+                del self._open[entry.path]
                 self._extraction.finish(entry)
+        self._on_progress(write.size_bytes)
+
+
+def _digest(pieces: Sequence[memoryview], start: int, digests: SectionDigests) -> None:
+    for piece in pieces:
+        digests.update(start, piece)
+        start += len(piece)
 
 
 def _batches(archive: IndexedArchive, files: Sequence[ArchivedFile]) -> Iterator[list[_Wanted]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from _typeshed import ReadableBuffer
+T = TypeVar("T")
 
 _seeking = threading.Lock()
 """Where the system cannot read and write at a position, as Windows cannot, one thread at a time moves there."""
@@ -33,23 +34,86 @@ def read_at(descriptor: int, view: memoryview, start: int) -> int:
     return done
 
 
-def write_at(descriptor: int, buffers: Sequence[ReadableBuffer], start: int) -> None:
+def write_at(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> None:
     """Write buffers one after the other, from a position on."""
-    views = [view for buffer in buffers if (view := memoryview(buffer).cast("B"))]
-    # One call may take less than it is given, for example at a limit of the file's size.
-    while views:
-        if hasattr(os, "pwritev"):
-            count = os.pwritev(descriptor, views[:MAX_BUFFERS], start)
-        else:
-            with _seeking:
-                os.lseek(descriptor, start, os.SEEK_SET)
-                count = os.write(descriptor, views[0])
+    left: Sequence[bytes | memoryview] = buffers
+    while left:
+        count = _write_some(descriptor, left, start)
         start += count
-        while views and count >= len(views[0]):
-            count -= len(views.pop(0))
-        if views:
-            views[0] = views[0][count:]
+        # One call may take less than it is given, for example at a limit of the file's size.
+        left = _behind(left, count)
+
+
+def _write_some(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> int:
+    if hasattr(os, "pwritev"):
+        return os.pwritev(descriptor, buffers[:MAX_BUFFERS], start)
+    with _seeking:
+        os.lseek(descriptor, start, os.SEEK_SET)
+        return os.write(descriptor, buffers[0])
+
+
+def _behind(buffers: Sequence[bytes | memoryview], count: int) -> Sequence[bytes | memoryview]:
+    """Return what of some buffers comes after so many bytes."""
+    for number, buffer in enumerate(buffers):
+        if count < len(buffer):
+            return [memoryview(buffer)[count:], *buffers[number + 1 :]]
+        count -= len(buffer)
+    return ()
 
 
 MAX_BUFFERS = 1024
 """How many buffers one call takes on Linux (``IOV_MAX`` in ``limits.h``)."""
+
+
+class WriteQueue(Generic[T]):
+    """Lets one of several threads write, while the others go on with their work.
+
+    File systems let one thread at a time write to a file. Who has to wait there sleeps, and is woken late: two threads were no faster than
+    one. Here who finds another one writing leaves what it has to that one, and waits only where too much is waiting already.
+
+    Args:
+        write: Writes one item; never called by two threads at once.
+        room: How many items may wait.
+    """
+
+    def __init__(self, write: Callable[[T], None], room: int) -> None:
+        self._write = write
+        self._room = room
+        self._turn = threading.Condition()
+        self._waiting: deque[T] = deque()
+        self._is_writing = False
+        self._has_failed = False
+
+    def put(self, item: T) -> None:
+        """Write an item, or leave it to the thread that is writing. When all have returned, all is written.
+
+        Raises:
+            Exception: What writing this item or another one raised; after that nothing is written any more.
+        """
+        with self._turn:
+            self._turn.wait_for(lambda: self._has_failed or not self._is_writing or len(self._waiting) < self._room)
+            if self._has_failed:
+                return
+            self._waiting.append(item)
+            if self._is_writing:
+                return
+            self._is_writing = True
+        try:
+            while (first := self._next()) is not None:
+                self._write(first)
+        except BaseException:
+            self.give_up()
+            raise
+
+    def _next(self) -> T | None:
+        with self._turn:
+            item = self._waiting.popleft() if self._waiting and not self._has_failed else None
+            self._is_writing = item is not None
+            self._turn.notify_all()
+            return item
+
+    def give_up(self) -> None:
+        """Write nothing any more, and let nobody wait."""
+        with self._turn:
+            self._has_failed = True
+            self._turn.notify_all()

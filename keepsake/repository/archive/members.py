@@ -14,7 +14,6 @@ from isal import isal_zlib
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from _typeshed import ReadableBuffer
 
 MEMBER_BYTES = 1 << 20
 """How much of a large file goes into one member: what stays in a processor's cache between reading, checking and writing it. Members of
@@ -27,7 +26,9 @@ WORTH_COMPRESSING = 0.75
 """What does not shrink to this part of itself is stored: to read it back compressed takes ten times as long. Weights of 32 bits shrink
 to 0.92 and those of 16 bits to 0.78."""
 
-_SAMPLE_BYTES = 1 << 14
+SAMPLE_BYTES = 1 << 14
+"""How much is compressed to find out whether the rest is worth it."""
+
 _BLOCK_BYTES = 65_535
 """The longest stored block (RFC 1951, section 3.2.4)."""
 
@@ -41,12 +42,19 @@ _RAW = -15
 """zlib's ``wbits`` for deflate without a wrapper, in the largest window."""
 
 
-def encoded(content: memoryview) -> tuple[Sequence[ReadableBuffer], int, bool]:
+def encoded(content: memoryview, *, compress: bool | None = None) -> tuple[Sequence[bytes | memoryview], int, bool]:
     """Return a member as buffers to be written one after the other, its length, and whether it is compressed.
 
     The buffers refer to the content, which must not change until they are written.
+
+    Args:
+        content: What it is to hold.
+        compress: Whether to try to compress it; a sample from its middle decides if not given.
     """
-    if len(content) and _is_worth_compressing(content):
+    if compress is None:
+        middle = max(0, (len(content) - SAMPLE_BYTES) // 2)
+        compress = shrinks(content[middle : middle + SAMPLE_BYTES])
+    if len(content) and compress:
         compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, _RAW)
         packed = compressor.compress(content) + compressor.flush()
         if len(packed) < len(content):
@@ -60,20 +68,25 @@ def stored_size(content_bytes: int) -> int:
     return len(_HEADER) + 5 * max(1, -(-content_bytes // _BLOCK_BYTES)) + content_bytes + _TAIL_BYTES
 
 
-def _is_worth_compressing(content: memoryview) -> bool:
-    middle = max(0, (len(content) - _SAMPLE_BYTES) // 2)
-    sample = content[middle : middle + _SAMPLE_BYTES]
+def shrinks(sample: memoryview) -> bool:
+    """Tell whether a sample shrinks so much that what it stands for is worth compressing."""
     return len(isal_zlib.compress(sample, LEVEL)) <= WORTH_COMPRESSING * len(sample)
 
 
-def _stored_blocks(content: memoryview) -> Iterator[ReadableBuffer]:
-    """Yield headers and contents of stored blocks (RFC 1951, section 3.2.4)."""
-    for start in range(0, max(1, len(content)), _BLOCK_BYTES):
-        block = content[start : start + _BLOCK_BYTES]
-        is_last = start + _BLOCK_BYTES >= len(content)
-        length = len(block)
-        yield bytes([is_last]) + length.to_bytes(2, "little") + (length ^ 0xFFFF).to_bytes(2, "little")
-        yield block
+def _stored_blocks(content: memoryview) -> list[bytes | memoryview]:
+    """Return headers and contents of stored blocks (RFC 1951, section 3.2.4)."""
+    blocks: list[bytes | memoryview] = []
+    last = max(0, len(content) - 1) // _BLOCK_BYTES * _BLOCK_BYTES
+    for start in range(0, last, _BLOCK_BYTES):
+        blocks += (_FULL_BLOCK, content[start : start + _BLOCK_BYTES])
+    return [*blocks, _stored_header(len(content) - last, is_last=True), content[last:]]
+
+
+def _stored_header(length: int, *, is_last: bool) -> bytes:
+    return bytes([is_last]) + length.to_bytes(2, "little") + (length ^ 0xFFFF).to_bytes(2, "little")
+
+
+_FULL_BLOCK = _stored_header(_BLOCK_BYTES, is_last=False)
 
 
 def _tail(content: memoryview) -> bytes:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from keepsake import messages
 from keepsake.capture.files import open_plain
 from keepsake.exceptions import ReadError
+from keepsake.repository.archive import members
+from keepsake.repository.archive.files import read_at
 from keepsake.repository.archive.index import Row
 from keepsake.repository.archive.members import MEMBER_BYTES
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 SMALL_FILE_BYTES = MEMBER_BYTES
 """Files up to this size are read before their header is written, so that a change meanwhile cannot make the two differ."""
+
+SAMPLE_PARTS = 4
+"""How many parts of a section make the sample that says whether it is worth compressing."""
 
 GROUP_ENTRIES = 256
 """How many small files share a member at most, so that many tiny ones keep several threads busy."""
@@ -41,10 +46,12 @@ class Section:
 
     Attributes:
         digest: Of that; None from the first piece on that is stored, and may be read back cheaply.
+        shrinks: Whether its pieces are worth compressing; None until a sample was taken.
     """
 
     digested_to: int
     digest: hashlib._Hash | None = field(default_factory=hashlib.sha256)
+    shrinks: bool | None = None
 
 
 @dataclass(slots=True)
@@ -76,6 +83,24 @@ class LargeFile:
     def padding(self) -> int:
         """Return how many zeros follow it in the tar."""
         return -self.size_bytes % tarfile.BLOCKSIZE
+
+    def shrinks(self, start: int) -> bool:
+        """Tell whether the section that a position lies in is worth compressing, by a sample of it. Read it before the file is closed."""
+        section = self.sections[start // self.row.section_bytes]
+        if section.shrinks is None:
+            # Of always the same places, so that the archive does not depend on which thread comes first.
+            section.shrinks = members.shrinks(self._sample(start - start % self.row.section_bytes))
+        return section.shrinks
+
+    def _sample(self, start: int) -> memoryview:
+        """Return some parts of a section that lie far from each other."""
+        length = min(self.row.section_bytes, self.size_bytes - start)
+        sample = memoryview(bytearray(members.SAMPLE_BYTES))
+        part_bytes = len(sample) // SAMPLE_PARTS
+        for number in range(SAMPLE_PARTS):
+            middle = start + (2 * number + 1) * length // (2 * SAMPLE_PARTS)
+            read_at(self.file.fileno(), sample[number * part_bytes : (number + 1) * part_bytes], middle - part_bytes // 2)
+        return sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tarfile
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from keepsake.exceptions import ReadError
 from keepsake.repository.archive import index
 from keepsake.repository.archive.digests import SectionDigests
-from keepsake.repository.archive.files import read_at, write_at
+from keepsake.repository.archive.files import WriteQueue, read_at, write_at
 from keepsake.repository.archive.index import Index
 from keepsake.repository.archive.members import MEMBER_BYTES, decoded, encoded, sliced
 from keepsake.repository.archive.packing import LargeFile, Packer, Piece
@@ -79,8 +81,27 @@ def _replace(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A member that is to be written.
+
+    Args:
+        number: Its place.
+        buffers: Its bytes.
+        size_bytes: How many they are.
+        content_bytes: How much of the tar it holds.
+        space: What its content was read into, and is free for another one when it is written.
+    """
+
+    number: int
+    buffers: Sequence[bytes | memoryview]
+    size_bytes: int
+    content_bytes: int
+    space: memoryview
+
+
 class _MemberWriter:
-    """Makes members of pieces in several threads, and writes each where it belongs.
+    """Makes members of pieces in several threads, and writes them in their order.
 
     Args:
         packer: What the pieces come from.
@@ -95,9 +116,13 @@ class _MemberWriter:
         self._packer = packer
         self._file = file
         self._pieces = packer.pieces()
+        self._threads = threads_for(packer.size_bytes)
         self._turn = threading.Condition()
-        self._placed: dict[int, tuple[int, int]] = {}
-        self._starts: list[int] = [0]
+        # Enough for all to be busy while some wait for those before them to be written.
+        self._spaces = [memoryview(bytearray(MEMBER_BYTES + tarfile.BLOCKSIZE)) for _ in range(2 * self._threads + 1)]
+        self._queue = WriteQueue(self._write, len(self._spaces))
+        self._ready: dict[int, _Member] = {}
+        self._end = 0
         self._failed = False
         self.member_bytes: list[int] = []
         self.content_bytes: list[int] = []
@@ -105,7 +130,7 @@ class _MemberWriter:
     def run(self) -> None:
         """Write all members."""
         try:
-            run_together(self._work, self._give_up, threads=threads_for(self._packer.size_bytes))
+            run_together(self._work, self._give_up, threads=self._threads)
         finally:
             for large in self._packer.large_files:
                 large.file.close()
@@ -114,35 +139,40 @@ class _MemberWriter:
         with self._turn:
             self._failed = True
             self._turn.notify_all()
+        self._queue.give_up()
 
     def _work(self) -> None:
-        buffer = memoryview(bytearray(MEMBER_BYTES + 512))
-        while (piece := self._next()) is not None:
-            content = self._content(piece, buffer)
-            buffers, size_bytes, is_compressed = encoded(content)
+        while (taken := self._next()) is not None:
+            piece, space = taken
+            content, compress = self._content(piece, space)
+            buffers, size_bytes, is_compressed = encoded(content, compress=compress)
             if piece.large is not None:
                 self._digest(piece.large, piece.start, content[: piece.length], is_compressed=is_compressed)
-            start = self._place(piece.number, size_bytes, len(content))
-            write_at(self._file.fileno(), buffers, start)
+            self._queue.put(_Member(piece.number, buffers, size_bytes, len(content), space))
 
-    def _next(self) -> Piece | None:
+    def _next(self) -> tuple[Piece, memoryview] | None:
+        """Return the next piece, with space for it: so the first of those that are not written yet never has to wait for any."""
         with self._turn:
-            return None if self._failed else next(self._pieces, None)
+            self._turn.wait_for(lambda: self._failed or self._spaces)
+            piece = None if self._failed else next(self._pieces, None)
+            return (piece, self._spaces.pop()) if piece is not None else None
 
-    def _content(self, piece: Piece, buffer: memoryview) -> memoryview:
+    def _content(self, piece: Piece, space: memoryview) -> tuple[memoryview, bool | None]:
+        """Return what a member is to hold, and whether it is to be compressed."""
         large = piece.large
         if large is None:
-            return memoryview(piece.content or self._packer.read_group(piece))
-        _read_exactly(large, buffer[: piece.length], piece.start)
+            return memoryview(piece.content or self._packer.read_group(piece)), None
+        _read_exactly(large, space[: piece.length], piece.start)
+        compress = large.shrinks(piece.start)
         length = piece.length
         if piece.start + length == large.size_bytes:
-            buffer[length : length + large.padding()] = bytes(large.padding())
+            space[length : length + large.padding()] = bytes(large.padding())
             length += large.padding()
         with self._turn:
             large.left_bytes -= piece.length
             if not large.left_bytes:
                 large.file.close()
-        return buffer[:length]
+        return space[:length], compress
 
     def _digest(self, large: LargeFile, start: int, content: memoryview, *, is_compressed: bool) -> None:
         """Digest a section in its order as long as all of it is compressed: to read that back later would cost more."""
@@ -163,17 +193,17 @@ class _MemberWriter:
                 large.row.digests[number] = section.digest.hexdigest()
             self._turn.notify_all()
 
-    def _place(self, number: int, member_bytes: int, content_bytes: int) -> int:
-        """Return where a member is to be written: behind all those before it, whose lengths others may still be finding out."""
-        with self._turn:
-            self._placed[number] = (member_bytes, content_bytes)
-            while (following := self._placed.pop(len(self.member_bytes), None)) is not None:
-                self.member_bytes.append(following[0])
-                self.content_bytes.append(following[1])
-                self._starts.append(self._starts[-1] + following[0])
+    def _write(self, member: _Member) -> None:
+        """Write a member, and those behind it that have waited for it; in the hands of one thread at a time."""
+        self._ready[member.number] = member
+        while (following := self._ready.pop(len(self.member_bytes), None)) is not None:
+            write_at(self._file.fileno(), following.buffers, self._end)
+            self._end += following.size_bytes
+            self.member_bytes.append(following.size_bytes)
+            self.content_bytes.append(following.content_bytes)
+            with self._turn:
+                self._spaces.append(following.space)
                 self._turn.notify_all()
-            self._turn.wait_for(lambda: self._failed or len(self.member_bytes) > number)
-            return self._starts[number] if not self._failed else 0
 
 
 def _read_exactly(large: LargeFile, view: memoryview, start: int) -> None:
