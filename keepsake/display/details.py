@@ -292,8 +292,7 @@ def _saved(checkpoint: CheckpointRecord) -> str:
     path, archive = text.safe(checkpoint.path or ""), checkpoint.archive
     if archive is None:
         return f"{path}{' (not stored yet)' if checkpoint.archive_pending else ''}"
-    digest = text.safe(archive.sha256)
-    return f"{path}  {text.plural(archive.files, 'file')} {text.size(archive.size_bytes)}  sha256 {digest[:7]}"
+    return f"{path}  {text.plural(archive.files, 'file')} {text.size(archive.size_bytes)}"
 
 
 # --- sections -------------------------------------------------------------------------------------------------------

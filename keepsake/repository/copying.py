@@ -7,7 +7,6 @@ where it was, because what has arrived is left out.
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
+    from keepsake.repository.archive import PassingCheck
     from keepsake.repository.records import ArchiveInfo
     from keepsake.repository.repository import Repository
     from keepsake.storage import ObjectInfo, Storage
@@ -127,9 +127,13 @@ class _Copying:
         if self._copied_by_the_store(key):
             self._advance(here.size_bytes)
             return True
-        with source.storage.open(key) as stream:
-            verified = _Verified(stream, announced, key, source, self._advance)
-            target.storage.write(key, cast("BinaryIO", io.BufferedReader(verified, PIECE_BYTES)))
+        try:
+            check = source.passing_check(key, announced)
+            with source.storage.open(key) as stream:
+                verified = _Verified(stream, check, self._advance)
+                target.storage.write(key, cast("BinaryIO", io.BufferedReader(verified, PIECE_BYTES)))
+        except ReadError as err:
+            raise _damaged(source, key, "is damaged", err.message) from err
         return True
 
     def _advance(self, size_bytes: int) -> None:
@@ -207,26 +211,19 @@ def _store_of(storage: Storage, key: str) -> Storage:
 
 
 class _Verified(io.RawIOBase):
-    """Reads through to a stream, and fails at its end where the digest is not the one announced: then nothing is written.
+    """Reads through to a stream, and fails where it is not what its record announces: then nothing is written.
 
     Args:
         stream: An archive in the source.
-        announced: What its record says of it.
-        key: Its key.
-        source: The source.
+        check: Checks what passes.
         on_progress: Called with how many more bytes have been read.
     """
 
-    def __init__(
-        self, stream: BinaryIO, announced: ArchiveInfo | None, key: str, source: Repository, on_progress: Callable[[int], None]
-    ) -> None:
+    def __init__(self, stream: BinaryIO, check: PassingCheck, on_progress: Callable[[int], None]) -> None:
         super().__init__()
-        self._on_progress = on_progress
         self._stream = stream
-        self._announced = announced
-        self._key = key
-        self._source = source
-        self._digest = hashlib.sha256()
+        self._check = check
+        self._on_progress = on_progress
 
     def readable(self) -> bool:
         """Return True."""
@@ -237,17 +234,19 @@ class _Verified(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         data = self._stream.read(len(view))
         view[: len(data)] = data
-        self._digest.update(data)
+        if data:
+            self._check.update(data)
+        else:
+            self._check.finish()
         self._on_progress(len(data))
-        if not data and self._announced is not None and self._digest.hexdigest() != self._announced.sha256:
-            raise _damaged(self._source, self._key, "does not match its sha256")
         return len(data)
 
 
-def _damaged(source: Repository, key: str, what: str) -> ReadError:
+def _damaged(source: Repository, key: str, what: str, *facts: str) -> ReadError:
     return ReadError(
         f"{key} in {source.label} {what}, and is not copied",
         url=source.storage.url,
         key=key,
+        facts=facts,
         hint=f"keepsake fsck -R {source.label}",
     )

@@ -60,15 +60,15 @@ class ArchiveInfo:
 
     Args:
         size_bytes: Length of the archive as it is stored.
-        sha256: Its digest in hexadecimal.
         files: How many files it holds.
-        index_sha256: The digest of its index; None where it has none.
+        index_sha256: The digest of its index in hexadecimal, which vouches for each file in it; None where it has no index.
+        sha256: The digest of all of it where it has no index: one thread alone could compute it, twice as long as it takes to write.
     """
 
     size_bytes: int
-    sha256: str
     files: int
     index_sha256: str | None = None
+    sha256: str | None = None
 
 
 @dataclass
@@ -458,8 +458,9 @@ def archive_to_json(archive: ArchiveInfo | None, raw: Any = None) -> dict[str, A
     """Return what a record says of an archive, over what it said before."""
     if archive is None:
         return None
-    known = {**_mapping(raw), "size_bytes": archive.size_bytes, "sha256": archive.sha256, "files": archive.files}
-    return known | ({"index_sha256": archive.index_sha256} if archive.index_sha256 is not None else {})
+    digests = {"index_sha256": archive.index_sha256, "sha256": archive.sha256}
+    known = {name: digest for name, digest in digests.items() if digest is not None}
+    return {**_mapping(raw), "size_bytes": archive.size_bytes, "files": archive.files, **known}
 
 
 def archive_from_json(raw: Any) -> ArchiveInfo | None:
@@ -467,7 +468,8 @@ def archive_from_json(raw: Any) -> ArchiveInfo | None:
     if raw is None:
         return None
     archive = _mapping(raw)
-    size_bytes, sha256, files = _whole_number(archive["size_bytes"]), _text(archive["sha256"]), _whole_number(archive["files"])
-    if size_bytes is None or sha256 is None or files is None:
-        raise ValueError(f"expected a size, a digest and a number of files, found {raw!r:.80}")
-    return ArchiveInfo(size_bytes, sha256, files, _text(archive.get("index_sha256")))
+    size_bytes, files = _whole_number(archive["size_bytes"]), _whole_number(archive["files"])
+    index_sha256, sha256 = _text(archive.get("index_sha256")), _text(archive.get("sha256"))
+    if size_bytes is None or files is None or index_sha256 is sha256 is None:
+        raise ValueError(f"expected a size, a number of files and a digest, found {raw!r:.80}")
+    return ArchiveInfo(size_bytes, files, index_sha256, sha256)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keepsake.capture.files import FileEntry
-    from keepsake.repository.archive import ArchivedFile, OpenedArchive
+    from keepsake.repository.archive import ArchivedFile, OpenedArchive, PassingCheck
     from keepsake.storage import ObjectInfo, Storage
     from keepsake.storage.locks import ProcessLock
 
@@ -642,6 +642,20 @@ class Repository:
         from keepsake.repository import archive
 
         archive.check(self._stored_archive(key), where=self._where(key), announced=announced)
+
+    def passing_check(self, key: str, announced: ArchiveInfo | None) -> PassingCheck:
+        """Return what checks an archive while its bytes pass by.
+
+        Args:
+            key: The archive's key.
+            announced: What the record says of it.
+
+        Raises:
+            ReadError: It is missing, or its index is not the one that was announced.
+        """
+        from keepsake.repository import archive
+
+        return archive.PassingCheck(self._stored_archive(key), announced, where=self._where(key))
 
     def open_file(self, key: str, path: str) -> BinaryIO:
         """Return a stream over one file of an archive.

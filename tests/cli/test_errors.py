@@ -211,7 +211,7 @@ def test_an_altered_archive_does_not_match_its_digest(repo: Repo, keepsake: Run)
     repo.archive(layout.checkpoint_archive_key(FINISHED_BEST), {"model.pth": b"other weights"})
     result = keepsake("checkout", "fe6a313", "-o", "out")
     assert (result.code, result.out) == (1, "")
-    message = "error: checkpoint fe6a313 in file://.keepsake does not match its sha256"
+    message = "error: checkpoint fe6a313 in file://.keepsake does not match its record: the sha256 of its index is another"
     # The plan comes first: it is made by the index.
     assert result.err.splitlines()[-2:] == [message, "hint: keepsake fsck -R file://.keepsake"]
     assert not (repo.directory / "out").exists()

@@ -46,7 +46,7 @@ class Shown:
 
 
 def archive(size_bytes: int, files: int = 1, digest: str = "9bd2047") -> ArchiveInfo:
-    return ArchiveInfo(size_bytes, digest.ljust(64, "0"), files, "1" * 64)
+    return ArchiveInfo(size_bytes, files, digest.ljust(64, "0"))
 
 
 def file(path: str, size_bytes: int, digest: str = "5e1f09a", **fields: Any) -> ArchivedFile:

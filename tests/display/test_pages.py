@@ -172,14 +172,14 @@ def test_a_narrow_terminal_drops_metrics_but_not_the_primary_one() -> None:
 def test_a_checkpoint_with_the_head_of_its_experiment() -> None:
     record = five()[ADAMW]
     best = record.checkpoints[1]
-    best.path, best.archive = "model.pth", ArchiveInfo(101_000_000, "9bd2047" + "0" * 57, 1)
+    best.path, best.archive = "model.pth", ArchiveInfo(101_000_000, 1, "9bd2047" + "0" * 57)
     lines = checkpoint_details(record, best, View(now=NOW))
     assert lines[:10] == [
         "Checkpoint da0f8f6  step 3800, 10m ago",
         f"ID          {best.id}",
         "Made        2026-11-23 04:50:00 UTC",
         "Place       best of its experiment",
-        "Saved       model.pth  1 file 101 MB  sha256 9bd2047",
+        "Saved       model.pth  1 file 101 MB",
         "",
         "Metrics",
         "  val_loss (min)  0.1484",

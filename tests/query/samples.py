@@ -66,7 +66,7 @@ def five(now: datetime = NOW) -> list[ExperimentRecord]:
             git={"commit": "8f3c2ad9" * 5, "branch": "main", "dirty": True, "remote": "https://example.org/ana/hotdog.git"},
             system={"os": "Linux", "cpus": 8, "gpus": [{"name": "H200"}]},
             path=".",
-            archive=ArchiveInfo(212_000, "1f09ab3" + "0" * 57, 41),
+            archive=ArchiveInfo(212_000, 41, "1f09ab3" + "0" * 57),
             **ended(12 * minute, 5 * minute) | {"python_packages": {"torch": "2.9.1", "numpy": "2.3.4"}},
         ),
         experiment(

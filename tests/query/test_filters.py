@@ -448,7 +448,7 @@ def test_how_long_an_experiment_took() -> None:
 def test_sizes() -> None:
     from keepsake.repository.records import ArchiveInfo
 
-    one = summary(archive=ArchiveInfo(1_500_000_000, "0" * 64, 3))
+    one = summary(archive=ArchiveInfo(1_500_000_000, 3, "0" * 64))
     for text in (
         "size > 1GB",
         "size = 1.5 gb",

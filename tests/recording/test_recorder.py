@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def test_a_missing_file_is_reported_and_the_metrics_are_kept(experiment: Experim
         {"path": "a\0b"},
         {"path": "/nowhere/at/all"},
     ],
-    ids=repr,
+    ids=lambda arguments: re.sub(r" at 0x\w+", "", repr(arguments)),
 )
 def test_wrong_arguments_are_reported_and_never_raise(
     experiment: Experiment, arguments: dict[str, object], capsys: pytest.CaptureFixture[str]

@@ -515,9 +515,50 @@ def test_an_archive_in_the_place_of_another_is_found(tmp_path: Path) -> None:
     _, info = archived(tmp_path / "one")
     other, _ = archived(tmp_path / "other")
     (tmp_path / "out").mkdir()
-    with pytest.raises(ReadError, match="does not match its sha256"):
+    with pytest.raises(ReadError, match="does not match its record"):
         archive.extract(Ranges(other), tmp_path / "out", announced=info)
     assert list((tmp_path / "out").iterdir()) == []
+    with pytest.raises(ReadError, match="does not match its record"):
+        archive.check(Ranges(other), announced=info)
+    with pytest.raises(ReadError, match="does not match its record"):
+        archive.PassingCheck(Ranges(other), info, where="it")
+
+
+@given(
+    fraction=st.floats(0, 1, exclude_max=True),
+    junk=st.binary(min_size=1, max_size=3),
+    chunk_bytes=st.sampled_from([1 << 10, 1 << 20]),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_altered_while_an_archive_passes_by_is_found(
+    mixed: tuple[bytes, ArchiveInfo, dict[str, bytes]], fraction: float, junk: bytes, chunk_bytes: int
+) -> None:
+    content, info, _ = mixed
+    start = int(fraction * len(content))
+    altered = content[:start] + junk + content[start + len(junk) :]
+    check = archive.PassingCheck(Ranges(content), info, where="it")
+
+    def pass_by() -> None:
+        for begin in range(0, len(altered), chunk_bytes):
+            check.update(altered[begin : begin + chunk_bytes])
+        check.finish()
+
+    if altered == content:
+        pass_by()
+    else:
+        with pytest.raises(ReadError, match="it is damaged|does not match"):
+            pass_by()
+
+
+def test_an_archive_without_an_index_passes_by_its_digest(tmp_path: Path) -> None:
+    content = gzip.compress(b"anything")
+    info = ArchiveInfo(len(content), 1, sha256=hashlib.sha256(content).hexdigest())
+    check = archive.PassingCheck(Ranges(content), info, where="it")
+    check.update(content)
+    check.finish()
+    check.update(b"more")
+    with pytest.raises(ReadError, match="it does not match its sha256"):
+        check.finish()
 
 
 def test_content_that_is_altered_in_a_stored_member_is_found(

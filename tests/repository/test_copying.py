@@ -149,8 +149,8 @@ def test_the_first_failure_ends_it_and_what_was_begun_is_whole(tmp_path: Path) -
     records = [recorded(source, tmp_path) for _ in range(50)]
     damaged = records[3].checkpoints[0]
     assert damaged.archive is not None
-    records[3].checkpoints[0] = replace(damaged, archive=replace(damaged.archive, sha256="0" * 64))
-    with pytest.raises(StorageError, match="does not match its sha256"):
+    records[3].checkpoints[0] = replace(damaged, archive=replace(damaged.archive, index_sha256="0" * 64))
+    with pytest.raises(StorageError, match="is damaged, and is not copied"):
         copy_experiments(source, target, records)
     assert len(target.experiment_ids()) < 50
     assert verify.check(target).findings == []

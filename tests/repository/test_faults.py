@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def assert_consistent(storage: DiskStorage) -> list[ExperimentRecord]:
         for key, archive in announced:
             if archive is not None:
                 assert repository.describe_archive(key) == archive
-                assert hashlib.sha256(storage.read(key)).hexdigest() == archive.sha256
+                repository.check_archive(key, announced=archive)
         for checkpoint in record.checkpoints:
             assert (checkpoint.path is None) == (checkpoint.archive is None)
     beating = {layout.id_of_json_key(info.key) for info in storage.list(layout.HEARTBEATS_PREFIX)}

@@ -45,7 +45,7 @@ def fresh_record() -> ExperimentRecord:
 
 
 def archive(number: int = 1) -> ArchiveInfo:
-    return ArchiveInfo(number, f"{number:064x}", 1, f"{number:064x}")
+    return ArchiveInfo(number, 1, f"{number:064x}")
 
 
 @st.composite

@@ -38,7 +38,13 @@ VALUES = st.recursive(
 TIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)).map(lambda moment: moment.replace(tzinfo=UTC, fold=0))
 IDS = st.builds(new_id)
 METRICS = st.none() | st.builds(PrimaryMetric, TEXT, st.sampled_from(["maximize", "minimize"]))
-ARCHIVES = st.none() | st.builds(ArchiveInfo, st.integers(0, 2**50), st.just("0" * 64), st.integers(0, 1000))
+DIGESTS = st.sampled_from([{"index_sha256": "0" * 64}, {"sha256": "1" * 64}, {"index_sha256": "0" * 64, "sha256": "1" * 64}])
+ARCHIVES = st.none() | st.builds(
+    lambda size_bytes, files, digests: ArchiveInfo(size_bytes, files, **digests),
+    st.integers(0, 2**50),
+    st.integers(0, 1000),
+    DIGESTS,
+)
 CHECKPOINTS = st.builds(
     CheckpointRecord,
     id=IDS,
@@ -267,7 +273,7 @@ def full_record() -> dict[str, Any]:
         path="out",
         metrics={"loss": 0.5, "nan": math.nan},
         primary_metric=PrimaryMetric("loss", "minimize"),
-        archive=ArchiveInfo(5, "0" * 64, 1),
+        archive=ArchiveInfo(5, 1, sha256="0" * 64),
     )
     record = ExperimentRecord(
         id="1" * 64,
@@ -285,7 +291,7 @@ def full_record() -> dict[str, Any]:
         error="ValueError: x",
         heartbeat_interval_s=10.0,
         resumed=[datetime(2026, 11, 23, 1, tzinfo=UTC)],
-        archive=ArchiveInfo(5, "0" * 64, 1),
+        archive=ArchiveInfo(5, 1, sha256="0" * 64),
     )
     parsed: dict[str, Any] = json.loads(record.to_bytes())
     return parsed
@@ -476,7 +482,7 @@ def test_what_happens_to_files_on_their_way_is_in_the_next_file(
     for checkpoint in data.draw(st.permutations(pending)):
         assert record.to_bytes(fragments) == plain(record)
         if data.draw(st.booleans(), label="stored"):
-            checkpoint.archive, checkpoint.archive_pending = ArchiveInfo(1, "0" * 64, 1), False
+            checkpoint.archive, checkpoint.archive_pending = ArchiveInfo(1, 1, "0" * 64), False
         else:
             checkpoint.path, checkpoint.archive_pending = None, False
         record.checkpoints.append(data.draw(CHECKPOINTS))

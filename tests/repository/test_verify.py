@@ -61,7 +61,7 @@ def damage_of(report: verify.Report) -> list[verify.Finding]:
     return [finding for finding in report.findings if finding.severity == "damage"]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_altered_is_found_or_does_no_harm(recorded: Path, tmp_path: Path, data: st.DataObject) -> None:
     root = tmp_path / "altered"
@@ -73,7 +73,8 @@ def test_whatever_is_altered_is_found_or_does_no_harm(recorded: Path, tmp_path: 
     records = {record.id: record for record in repository.list_experiments()}
     path = data.draw(st.sampled_from(sorted(path for path in root.rglob("*") if path.is_file())), label="file")
     content = bytearray(path.read_bytes())
-    match data.draw(st.sampled_from(["delete", "cut", "empty", "flip", "append"]), label="what happens"):
+    what = data.draw(st.sampled_from(["delete", "cut", "empty", "flip", "append"]), label="what happens")
+    match what:
         case "delete":
             path.unlink()
         case "cut":
@@ -94,8 +95,10 @@ def test_whatever_is_altered_is_found_or_does_no_harm(recorded: Path, tmp_path: 
         assert path.name == layout.SPEC_KEY
         return
     if not damage_of(report):
-        if path.parent.name in ("checkpoints", "experiments") and path.suffix == ".gz":
-            pytest.fail("an archive was altered, and it was not noticed")
+        if path.suffix == ".gz":
+            # The bits that fill up the last byte of compressed data, and the times in gzip's headers, mean nothing to anybody.
+            assert what == "flip", "an archive was altered, and it was not noticed"
+            assert everything(repository) == whole
         assert {record.id for record in repository.list_experiments()} <= records.keys()
     before = everything(repository)
     assert all(whole[key] == content for key, content in before.items())

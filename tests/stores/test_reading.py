@@ -175,7 +175,7 @@ def test_what_is_damaged_is_not_copied(remote: Project) -> None:
     archive.write_bytes(content)
     failed = keepsake("push", remote.repository_url, "-R", "file://.local")
     assert failed.returncode == 1
-    assert "does not match its sha256, and is not copied" in failed.stderr
+    assert "is damaged, and is not copied" in failed.stderr
     assert "hint: keepsake fsck -R file://.local" in failed.stderr
     assert list(remote.store_at_hand().storage.list(layout.checkpoint_archive_key(checkpoint.id))) == []
 

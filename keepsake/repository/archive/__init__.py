@@ -6,6 +6,7 @@ What goes into an archive is chosen by `keepsake.capture.files`; where it lies i
 
 from keepsake.repository.archive.entries import ArchivedFile, Digests
 from keepsake.repository.archive.opened import OpenedArchive, opened
+from keepsake.repository.archive.passing import PassingCheck
 from keepsake.repository.archive.reading import Source, check, describe, extract, list_files, open_file
 from keepsake.repository.archive.writing import layout_path, seal, stage
 
@@ -13,6 +14,7 @@ __all__ = [
     "ArchivedFile",
     "Digests",
     "OpenedArchive",
+    "PassingCheck",
     "Source",
     "check",
     "describe",

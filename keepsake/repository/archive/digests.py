@@ -6,6 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from _typeshed import ReadableBuffer
 
 
@@ -29,6 +31,12 @@ class SectionDigests:
             self._digests.setdefault(number, hashlib.sha256()).update(piece)
             start += len(piece)
             left = left[len(piece) :]
+
+    def update_all(self, start: int, pieces: Iterable[memoryview]) -> None:
+        """Take pieces that follow each other, the first from a position on."""
+        for piece in pieces:
+            self.update(start, piece)
+            start += len(piece)
 
     def found(self) -> dict[int, str]:
         """Return the digest of each section that content came of, by the section's number."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from io import BufferedWriter
     from pathlib import Path
 
-    from keepsake.repository.archive.digests import SectionDigests
     from keepsake.repository.archive.entries import ArchivedFile
     from keepsake.repository.archive.index import Part
     from keepsake.repository.archive.indexed import IndexedArchive
@@ -212,7 +211,7 @@ class _Job:
                     return
                 for entry, part in wanted.get(number, ()):
                     pieces = list(sliced(held, part.first, part.last))
-                    _digest(pieces, part.start, digests[entry.path])
+                    digests[entry.path].update_all(part.start, pieces)
                     self._queue.put(_Write(entry, part.start, pieces, part.last - part.first))
             for path, found in digests.items():
                 self._archive.check_digests(path, found)
@@ -235,12 +234,6 @@ class _Job:
                 del self._open[entry.path]
                 self._extraction.finish(entry)
         self._on_progress(write.size_bytes)
-
-
-def _digest(pieces: Sequence[memoryview], start: int, digests: SectionDigests) -> None:
-    for piece in pieces:
-        digests.update(start, piece)
-        start += len(piece)
 
 
 def _batches(archive: IndexedArchive, files: Sequence[ArchivedFile]) -> Iterator[list[_Wanted]]:

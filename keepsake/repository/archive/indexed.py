@@ -77,6 +77,14 @@ class IndexedArchive:
             for row in self._index.rows
         ]
 
+    def member_lengths(self) -> list[tuple[int, int]]:
+        """Return the length of each member, and of what it holds."""
+        return list(zip(self._index.member_bytes, self._index.content_bytes, strict=True))
+
+    def members_end(self) -> int:
+        """Return where the members end and the index begins."""
+        return self._starts[-1]
+
     def parts(self, path: str) -> list[Part]:
         """Return where a file's content lies.
 

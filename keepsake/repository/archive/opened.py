@@ -55,7 +55,7 @@ def opened(source: Source, *, where: str = "", with_contents: bool = True) -> It
     Raises:
         ReadError: It is damaged or unsafe.
     """
-    indexed = indexed_archive(source, where)
+    indexed, _ = indexed_archive(source, where)
     if indexed is not None:
         yield indexed
         return

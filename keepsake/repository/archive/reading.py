@@ -50,7 +50,7 @@ def list_files(source: Source, *, only: str | None = None, where: str = "") -> l
         DoesNotExist: ``only`` is not in the archive.
         ReadError: It is damaged or unsafe.
     """
-    indexed, _ = _indexed(source, where)
+    indexed, _ = indexed_archive(source, where)
     if indexed is not None:
         return _chosen(indexed.entries(), only, where)
     with source.open() as stream, StreamReader(stream, where or "the archive") as reader:
@@ -69,7 +69,7 @@ def open_file(source: Source, path: str, *, where: str = "") -> BinaryIO:
         DoesNotExist: The archive has no such file.
         ReadError: The archive is damaged or unsafe.
     """
-    indexed, _ = _indexed(source, where)
+    indexed, _ = indexed_archive(source, where)
     if indexed is not None:
         entry = _wanted(path, indexed.entries(), where)
         return _copied(entry, indexed.content(entry.path))
@@ -138,8 +138,9 @@ def extract(
             written outside of ``target``.
         WriteError: A file could not be written.
     """
-    indexed, index_sha256 = _indexed(source, where)
-    if indexed is not None and (announced is None or announced.index_sha256 == index_sha256):
+    indexed, index_sha256 = indexed_archive(source, where)
+    check_index(announced, index_sha256, where)
+    if indexed is not None and (announced is None or announced.index_sha256 is not None):
         # The record vouches for the index, and the index for each file.
         chosen = [entry for entry in _chosen(indexed.entries(), only, where) if among is None or entry.path in among]
         with Extraction(target) as extraction:
@@ -161,15 +162,14 @@ def _extract_stream(
                 if _is_wanted(entry.path, only) and (among is None or entry.path in among):
                     extraction.write(entry, reader.content())
                     written.append(entry.path)
-        if announced is not None and hashed.hexdigest() != announced.sha256:
-            raise ReadError(f"{where or 'the archive'} does not match its sha256")
+        hashed.check(announced, where)
     if only is not None and not any(_is_wanted(path, only) for path in seen):
         raise _no_such_file(only, seen, where)
     return written
 
 
 def describe(source: Source, *, where: str = "") -> ArchiveInfo:
-    """Return what to announce of an archive, which is read to its end.
+    """Return what to announce of an archive, which is read to its end where it has no index.
 
     Args:
         source: The archive.
@@ -179,12 +179,12 @@ def describe(source: Source, *, where: str = "") -> ArchiveInfo:
         ReadError: It is damaged or unsafe.
     """
     entries = list_files(source, where=where)
-    _, index_sha256 = _indexed(source, where)
+    files = sum(entry.kind != "directory" for entry in entries)
+    _, index_sha256 = indexed_archive(source, where)
+    if index_sha256 is not None:
+        return ArchiveInfo(source.size_bytes, files, index_sha256)
     with source.open() as stream:
-        digest = hashlib.sha256()
-        for chunk in iter(lambda: stream.read(_READ_BYTES), b""):
-            digest.update(chunk)
-    return ArchiveInfo(source.size_bytes, digest.hexdigest(), sum(e.kind != "directory" for e in entries), index_sha256)
+        return ArchiveInfo(source.size_bytes, files, sha256=_Hashing(stream).hexdigest())
 
 
 def check(source: Source, *, where: str = "", announced: ArchiveInfo | None = None) -> None:
@@ -199,7 +199,8 @@ def check(source: Source, *, where: str = "", announced: ArchiveInfo | None = No
         ReadError: It is damaged or unsafe, or not the one that was announced.
     """
     where = where or "the archive"
-    indexed, _ = _indexed(source, where)
+    indexed, index_sha256 = indexed_archive(source, where)
+    check_index(announced, index_sha256, where)
     known = {entry.path: entry for entry in indexed.entries()} if indexed is not None else {}
     with source.open() as stream:
         hashed = _Hashing(stream)
@@ -211,8 +212,13 @@ def check(source: Source, *, where: str = "", announced: ArchiveInfo | None = No
                 _check_content(entry, reader.content(), indexed)
         if known:
             raise ReadError(f"{where} is damaged: its index names {next(iter(known))}, which it does not hold")
-        if announced is not None and hashed.hexdigest() != announced.sha256:
-            raise ReadError(f"{where} does not match its sha256")
+        hashed.check(announced, where)
+
+
+def check_index(announced: ArchiveInfo | None, index_sha256: str | None, where: str) -> None:
+    """Raise `ReadError` where the index is not the one that a record announces."""
+    if announced is not None and announced.index_sha256 not in (None, index_sha256):
+        raise ReadError(f"{where or 'the archive'} does not match its record: the sha256 of its index is another")
 
 
 def _check_content(entry: ArchivedFile, content: Iterable[bytes], indexed: IndexedArchive | None) -> None:
@@ -226,17 +232,12 @@ def _check_content(entry: ArchivedFile, content: Iterable[bytes], indexed: Index
         indexed.check_digests(entry.path, digests)
 
 
-def indexed_archive(source: Source, where: str) -> IndexedArchive | None:
-    """Return an archive by its index; None if it has none.
+def indexed_archive(source: Source, where: str) -> tuple[IndexedArchive | None, str | None]:
+    """Return an archive by its index and the index's digest; None for both if it has none.
 
     Raises:
         ReadError: It has one, which is damaged or unsafe.
     """
-    return _indexed(source, where)[0]
-
-
-def _indexed(source: Source, where: str) -> tuple[IndexedArchive | None, str | None]:
-    """Return the archive by its index and the index's digest, or None for both."""
     found = index.read(source, where or "the archive")
     if found is None:
         return None, None
@@ -280,6 +281,11 @@ class _Hashing(io.RawIOBase):
         for data in iter(lambda: self._stream.read(_READ_BYTES), b""):
             self._digest.update(data)
         return self._digest.hexdigest()
+
+    def check(self, announced: ArchiveInfo | None, where: str) -> None:
+        """Raise `ReadError` where all of it has not the digest that a record announces."""
+        if announced is not None and announced.sha256 is not None and self.hexdigest() != announced.sha256:
+            raise ReadError(f"{where or 'the archive'} does not match its sha256")
 
 
 def _no_such_file(path: str, names: Sequence[str], where: str) -> DoesNotExist:

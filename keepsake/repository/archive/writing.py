@@ -6,12 +6,12 @@ later from what it wrote. `seal` does the rest, and may be killed and begun agai
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tarfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, BinaryIO
 
 from keepsake.exceptions import ReadError
@@ -25,13 +25,13 @@ from keepsake.repository.archive.threads import run_side_by_side, run_together, 
 from keepsake.repository.records import ArchiveInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from keepsake.capture.files import FileEntry
+    from keepsake.repository.archive.index import Part, Row
 
 _LAYOUT_SUFFIX = ".layout"
-_READ_BYTES = 1 << 20
 
 
 def layout_path(path: Path) -> Path:
@@ -237,41 +237,60 @@ def seal(path: Path) -> ArchiveInfo:
         if os.fstat(file.fileno()).st_size < end:
             raise ReadError(f"{path} is shorter than its layout says")
         file.truncate(end)
-        whole = hashlib.sha256()
         try:
-            run_side_by_side(
-                lambda: os.fsync(file.fileno()),
-                lambda: _digest_files(file, layout),
-                lambda: _update(whole, file, end),
-            )
+            run_side_by_side(lambda: os.fsync(file.fileno()), _Digesting(file, layout).run)
         except ValueError as err:
             raise ReadError(f"{path} is damaged: {err}") from err
         content, index_sha256 = index.packed(layout, end)
-        whole.update(content)
         write_at(file.fileno(), [content], end)
         os.fsync(file.fileno())
-    return ArchiveInfo(end + len(content), whole.hexdigest(), layout.files, index_sha256)
+    return ArchiveInfo(end + len(content), layout.files, index_sha256)
 
 
-def _digest_files(file: BinaryIO, layout: Index) -> None:
-    """Digest the sections of files that were not when they were packed, from what was written."""
-    starts = layout.starts()
-    for row in layout.rows:
-        digests = SectionDigests(row.section_bytes)
-        for part in layout.parts(row):
-            if row.digests[part.start // row.section_bytes] is not None:
-                continue
-            member = memoryview(bytearray(layout.member_bytes[part.member]))
-            read_at(file.fileno(), member, starts[part.member])
-            start = part.start
-            for piece in sliced(decoded(member, layout.content_bytes[part.member]), part.first, part.last):
-                digests.update(start, piece)
-                start += len(piece)
-        for number, sha256 in digests.found().items():
-            row.digests[number] = sha256
+class _Digesting:
+    """Digests the sections of files that were not when they were packed, from what was written, in several threads.
 
+    Args:
+        file: The archive.
+        layout: What lies in it; gets the digests.
+    """
 
-def _update(digest: hashlib._Hash, file: BinaryIO, end: int) -> None:
-    buffer = memoryview(bytearray(_READ_BYTES))
-    for start in range(0, end, _READ_BYTES):
-        digest.update(buffer[: read_at(file.fileno(), buffer[: end - start], start)])
+    def __init__(self, file: BinaryIO, layout: Index) -> None:
+        self._file = file
+        self._layout = layout
+        self._starts = layout.starts()
+        self._sections = self._undigested()
+        self._turn = threading.Lock()
+        self._failed = False
+
+    def _undigested(self) -> Iterator[tuple[Row, list[Part]]]:
+        for row in self._layout.rows:
+            for number, parts in groupby(self._layout.parts(row), lambda part: part.start // row.section_bytes):  # noqa: B023 - used at once
+                if row.digests[number] is None:
+                    yield row, list(parts)
+
+    def run(self) -> None:
+        """Digest all of them."""
+        size_bytes = sum(row.size_bytes for row in self._layout.rows if None in row.digests)
+        run_together(self._work, self._give_up, threads=threads_for(size_bytes))
+
+    def _give_up(self) -> None:
+        self._failed = True
+
+    def _next(self) -> tuple[Row, list[Part]] | None:
+        with self._turn:
+            return None if self._failed else next(self._sections, None)
+
+    def _work(self) -> None:
+        space = memoryview(bytearray(max(self._layout.member_bytes, default=0)))
+        while (section := self._next()) is not None:
+            row, parts = section
+            digests = SectionDigests(row.section_bytes)
+            for part in parts:
+                member = space[: self._layout.member_bytes[part.member]]
+                read_at(self._file.fileno(), member, self._starts[part.member])
+                digests.update_all(
+                    part.start, sliced(decoded(member, self._layout.content_bytes[part.member]), part.first, part.last)
+                )
+            for number, sha256 in digests.found().items():
+                row.digests[number] = sha256
