@@ -5,11 +5,10 @@ A command's file is loaded when the command runs, so that none of them waits for
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -99,17 +98,10 @@ def cli() -> None:
     """Version control for machine learning."""
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
-
-
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; whatever goes wrong is said on standard error."""
     from keepsake.cli import errors, terminal
 
-    # A command lives for a moment: to look for cycles among ten thousand experiments again and again takes longer than all else.
-    gc.set_threshold(200_000, 50, 50)
     if COMPLETION_VARIABLE in os.environ:
         cli.main(prog_name="keepsake")
     settings: dict[str, Any] = {}

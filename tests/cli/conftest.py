@@ -205,7 +205,7 @@ def keepsake() -> Callable[..., Result]:
 
 @pytest.fixture
 def here() -> Callable[..., Result]:
-    """Run the command line in this process, through the same entry point, for the many cases."""
+    """Run the command line in this process, as the entry point does, for the many cases."""
 
     def run(*arguments: str, input: str = "") -> Result:
         messages.forget_said()
@@ -213,12 +213,12 @@ def here() -> Callable[..., Result]:
         real = sys.stdin
         sys.stdin = io.StringIO(input)
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-                cli.main(list(arguments))
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = cli.run(list(arguments))
         finally:
             sys.stdin = real
         texts = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
-        return Result(int(ended.value.code or 0), *texts)
+        return Result(code, *texts)
 
     return run
 
@@ -283,7 +283,7 @@ class Terminal:
 _ON_A_TERMINAL = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from keepsake.cli import main
+from keepsake.__main__ import main
 main(sys.argv[1:])
 """
 

@@ -20,7 +20,7 @@ Run = Callable[..., Result]
 
 KILLED_AT = """
 import os, pathlib, signal, sys
-from keepsake.cli import main
+from keepsake.__main__ import main
 
 at, calls = int(sys.argv[1]), 0
 
@@ -101,7 +101,7 @@ def test_what_was_interrupted_can_be_undone(repo: Repo, many: dict[str, bytes], 
 
 FULL = """
 import resource, sys
-from keepsake.cli import main
+from keepsake.__main__ import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 main(sys.argv[1:])
 """

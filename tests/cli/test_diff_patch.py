@@ -12,7 +12,6 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
@@ -134,9 +133,8 @@ def store(root: Path, code: Mapping[str, list[FileEntry]]) -> None:
 def printed(*arguments: str) -> bytes:
     """Return what the command line prints into a pipe."""
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    with redirect_stdout(out), pytest.raises(SystemExit) as ended:
-        cli.main(list(arguments))
-    assert not ended.value.code
+    with redirect_stdout(out):
+        assert cli.run(list(arguments)) == 0
     return out.buffer.getvalue()  # type: ignore[attr-defined]
 
 

@@ -26,7 +26,7 @@ def test_help_ends_with_three_to_five_examples(here: Callable[..., Result], comm
 def test_help_loads_no_command_and_no_yaml() -> None:
     code = """
 import sys
-from keepsake.cli import main
+from keepsake.__main__ import main
 try:
     main(["--help"])
 finally:

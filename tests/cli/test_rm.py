@@ -206,7 +206,7 @@ def test_the_record_is_written_once_for_many_checkpoints(repo: Repo, here: Run, 
 
 KILLED_AT = """
 import os, pathlib, signal, sys
-from keepsake.cli import main
+from keepsake.__main__ import main
 
 at, calls = int(sys.argv[1]), 0
 

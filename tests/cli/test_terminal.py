@@ -1,9 +1,12 @@
-"""Progress is shown where somebody waits for it, and nowhere else."""
+"""What a process shows and does from its start to its end: progress where somebody waits for it, and the end of a command."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,7 +54,35 @@ def test_without_a_terminal_nobody_watches() -> None:
 def test_commands_say_how_far_they_are(repo: Repo, monkeypatch: pytest.MonkeyPatch, arguments: list[str], label: str) -> None:
     monkeypatch.setattr(terminal, "PATIENCE_S", -1.0)
     screen = Screen()
-    with contextlib.redirect_stderr(screen), pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
-    assert not ended.value.code
+    with contextlib.redirect_stderr(screen):
+        assert cli.run(arguments) == 0
     assert label in screen.getvalue()
+
+
+ENDING = """
+import atexit, sys, tempfile, threading, time
+from keepsake.__main__ import main
+from keepsake import cli
+
+def late():
+    time.sleep(0.2)
+    print("thread", flush=True)
+
+def run(arguments):
+    kept = tempfile.TemporaryDirectory()
+    globals()["kept"] = kept
+    print(kept.name)
+    atexit.register(lambda: print("registered"))
+    threading.Thread(target=late).start()
+    return 3
+
+cli.run = run
+main([])
+"""
+
+
+def test_a_command_ends_with_its_code_when_all_that_waits_for_the_end_is_done() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60)
+    directory, *said = done.stdout.splitlines()
+    assert (said, done.stderr, done.returncode) == (["thread", "registered"], "", 3)
+    assert not Path(directory).exists()
