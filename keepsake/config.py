@@ -6,10 +6,8 @@ user's own file, which holds for all projects. What a repository's URL means is 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,8 +40,7 @@ _USUAL_YAML = re.compile(
 """A file with nothing but a repository: it is read without the YAML parser, whose import takes longer than all else here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """What was found.
 
     Args:
@@ -307,6 +304,8 @@ def _quoted(value: object) -> str:
 
 
 def _suggestion(key: object) -> str:
+    import difflib
+
     close = difflib.get_close_matches(str(key).lower(), KNOWN_KEYS, n=1)
     return f', did you mean "{close[0]}"?' if close else ""
 

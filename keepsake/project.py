@@ -15,7 +15,6 @@ from keepsake.repository.records import ExperimentRecord, utc_now
 from keepsake.repository.repository import Repository
 from keepsake.storage import OverlayStorage, from_url
 from keepsake.storage.disk import size_text
-from keepsake.values import convert_params, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -294,6 +293,7 @@ class ExperimentCollection:
         from keepsake import annotating, resuming
         from keepsake.experiment import Experiment
         from keepsake.recording.recorder import DisabledRecorder
+        from keepsake.values import convert_params
 
         wanted = resuming.wanted(resume)
         said = annotating.wanted(name, tags, notes)
@@ -527,6 +527,7 @@ def _resumed(project: Project, record: ExperimentRecord, wanted: ExperimentRecor
     """
     from keepsake.experiment import Experiment
     from keepsake.recording.recorder import live_recorder
+    from keepsake.values import flatten
 
     live = live_recorder(project.repository_at_hand(), record.id)
     if live is not None:

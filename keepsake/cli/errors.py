@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import traceback
 
 import click
 
@@ -86,6 +85,8 @@ def exit_code_of(err: BaseException, *, verbose: bool) -> int:
         print_lines(*([""] if sys.stderr.isatty() else []), "interrupted")
         return INTERRUPTED
     if verbose or os.environ.get("KEEPSAKE_DEBUG") == "1":
+        import traceback
+
         print_lines(*"".join(traceback.format_exception(err)).rstrip().split("\n"))
     if isinstance(err, click.ClickException):
         return _usage_error(err)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import shutil
 import sys
 import threading
 import time
@@ -73,7 +72,11 @@ def is_terminal() -> bool:
 
 def columns() -> int | None:
     """Return the width of the terminal; None for a pipe or a file, which have none."""
-    return shutil.get_terminal_size().columns if is_terminal() else None
+    if not is_terminal():
+        return None
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 DRAWING = "▁▂▃▄▅▆▇█│├└─"

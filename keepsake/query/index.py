@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from keepsake import messages
 from keepsake.exceptions import CorruptedRecord, KeepsakeError
 from keepsake.query.index_tables import IndexTables, id_range
 from keepsake.repository import fast_json, layout
-from keepsake.repository.annotations import Alias, Annotation
 from keepsake.repository.cache import cache_file
 from keepsake.repository.summary import Parsed, Summary, parse
 
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from keepsake.repository.annotations import Alias, Annotation
     from keepsake.repository.records import ExperimentRecord
     from keepsake.repository.repository import Listing, Repository
     from keepsake.storage import ObjectInfo
@@ -36,8 +35,7 @@ BATCH = 1000
 """How many changed records are written together: enough to be quick, few enough to be small in memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+class _Said(NamedTuple):
     """What people say of the experiments that there are.
 
     Args:
@@ -46,9 +44,9 @@ class _Said:
         by_experiment: The aliases of each experiment's checkpoints: the checkpoint of each.
     """
 
-    annotations: dict[str, Annotation] = field(default_factory=dict)
-    aliases: dict[str, Alias] = field(default_factory=dict)
-    by_experiment: dict[str, dict[str, str]] = field(default_factory=dict)
+    annotations: dict[str, Annotation]
+    aliases: dict[str, Alias]
+    by_experiment: dict[str, dict[str, str]]
 
 
 class Index:
@@ -186,26 +184,30 @@ class Index:
 
     def _what_is_said(self, tables: IndexTables) -> _Said:
         if self._said is None:
-            said = _Said()
-            for key, content in tables.others(layout.ANNOTATIONS_PREFIX):
-                experiment_id = layout.id_of_json_key(key)
-                # What a crash has left of an experiment that was being deleted says nothing of anything.
-                if experiment_id is not None and tables.number(layout.record_key(experiment_id)) is not None:
-                    with _warning():
-                        said.annotations[experiment_id] = Annotation.from_bytes(content, key=key)
-            for key, content in tables.others(layout.ALIASES_PREFIX):
-                name = layout.alias_of_key(key)
-                if name is not None:
-                    with _warning():
-                        self._add_alias(said, name, Alias.from_bytes(content, key=key), tables)
-            self._said = said
+            self._said = self._read_what_is_said(tables) if self._refreshed().others else _Said({}, {}, {})
         return self._said
 
-    def _add_alias(self, said: _Said, name: str, alias: Alias, tables: IndexTables) -> None:
-        owner = alias.experiment or next(iter(self._owners(alias.checkpoint, tables)), "")
-        if tables.number(layout.record_key(owner)) is not None:
-            said.aliases[name] = Alias(alias.checkpoint, owner)
-            said.by_experiment.setdefault(owner, {})[name] = alias.checkpoint
+    def _read_what_is_said(self, tables: IndexTables) -> _Said:
+        from keepsake.repository.annotations import Alias, Annotation
+
+        said = _Said({}, {}, {})
+        for key, content in tables.others(layout.ANNOTATIONS_PREFIX):
+            experiment_id = layout.id_of_json_key(key)
+            # What a crash has left of an experiment that was being deleted says nothing of anything.
+            if experiment_id is not None and tables.number(layout.record_key(experiment_id)) is not None:
+                with _warning():
+                    said.annotations[experiment_id] = Annotation.from_bytes(content, key=key)
+        for key, content in tables.others(layout.ALIASES_PREFIX):
+            name = layout.alias_of_key(key)
+            if name is None:
+                continue
+            with _warning():
+                alias = Alias.from_bytes(content, key=key)
+                owner = alias.experiment or next(iter(self._owners(alias.checkpoint, tables)), "")
+                if tables.number(layout.record_key(owner)) is not None:
+                    said.aliases[name] = Alias(alias.checkpoint, owner)
+                    said.by_experiment.setdefault(owner, {})[name] = alias.checkpoint
+        return said
 
     def _packages(self, tables: IndexTables, number: int, experiment_id: str) -> Mapping[str, str]:
         try:

@@ -6,8 +6,10 @@ A record is taken from here only if the store lists it with the same etag. Whate
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import sys
+import zlib
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,9 +46,13 @@ def cache_file(url: str, kind: str) -> Path:
         url: The repository's address.
         kind: What is kept.
     """
-    from hashlib import sha256
+    # Two that are spelled alike as file names differ in the checksum. A digest would take longer to load than the listing of a few.
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", url)[-MAX_NAME_LENGTH:].lstrip(".-")
+    return cache_directory() / f"{name}-{zlib.crc32(url.encode()):08x}.{kind}.sqlite"
 
-    return cache_directory() / f"{sha256(url.encode()).hexdigest()[:32]}.{kind}.sqlite"
+
+MAX_NAME_LENGTH = 100
+"""How much of a repository's address stands in a file's name, so that people can see whose cache it is."""
 
 
 _IS_LINUX = sys.platform.startswith("linux")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import zlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -264,6 +263,8 @@ class JournalDirectory:
 
     def remove(self) -> None:
         """Remove the journal with all that is staged in it."""
+        import shutil
+
         shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 from keepsake import messages
 from keepsake.exceptions import (
@@ -20,9 +19,7 @@ from keepsake.exceptions import (
     ReadError,
     WriteError,
 )
-from keepsake.repository import history, layout
-from keepsake.repository.annotations import aliases_of
-from keepsake.repository.journal import JournalDirectory, journals, replay
+from keepsake.repository import layout
 from keepsake.repository.records import (
     ArchiveInfo,
     ExperimentRecord,
@@ -40,6 +37,8 @@ if TYPE_CHECKING:
 
     from keepsake.capture.files import FileEntry
     from keepsake.repository.archive import ArchivedFile, OpenedArchive, PassingCheck
+    from keepsake.repository.history import Point
+    from keepsake.repository.journal import JournalDirectory
     from keepsake.storage import ObjectInfo, Storage
     from keepsake.storage.locks import ProcessLock
 
@@ -64,8 +63,7 @@ BATCH_KEYS = 1000
 """About how many objects are deleted together: as many as S3 takes in one request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """What one listing of a repository says of its experiments.
 
     Args:
@@ -78,9 +76,9 @@ class Listing:
 
     at_s: float
     waiting: frozenset[str]
-    records: list[ObjectInfo] = field(default_factory=list)
-    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
-    others: list[ObjectInfo] = field(default_factory=list)
+    records: list[ObjectInfo]
+    heartbeats: dict[str, Heartbeat]
+    others: list[ObjectInfo]
 
 
 class Repository:
@@ -233,6 +231,8 @@ class Repository:
         return sorted(records, key=lambda record: (record.created, record.id))
 
     def _readable_records(self) -> Iterator[ExperimentRecord]:
+        from keepsake.repository.journal import journals, replay
+
         # The entries first: they are dropped when the record holds them.
         places = journals(self.local_root) if self.local_root is not None else []
         entries = {place.experiment_id: place.entries() for place in places}
@@ -277,7 +277,7 @@ class Repository:
     def listing(self) -> Listing:
         """Return what is known of all experiments by one listing, without reading any of them."""
         now = utc_now()
-        found = Listing(now.timestamp(), frozenset(self._waiting(layout.RECORDS_PREFIX)))
+        found = Listing(now.timestamp(), frozenset(self._waiting(layout.RECORDS_PREFIX)), [], {}, [])
         for info in self.storage.list(layout.METADATA_PREFIX):
             if info.key.startswith(f"{layout.RECORDS_PREFIX}/"):
                 if layout.id_of_json_key(info.key) is not None:
@@ -301,7 +301,12 @@ class Repository:
 
     def live_ids(self) -> list[str]:
         """Return the experiments of which a journal on this machine may hold more than their records do."""
-        return [place.experiment_id for place in journals(self.local_root)] if self.local_root is not None else []
+        root = self.local_root
+        if root is None or not _holds_something(root / JOURNAL_DIRECTORY):
+            return []
+        from keepsake.repository.journal import journals
+
+        return [place.experiment_id for place in journals(root)]
 
     def _waiting(self, prefix: str) -> Iterator[str]:
         """Yield what still lies in the outbox in front of the store, if there is one."""
@@ -352,10 +357,22 @@ class Repository:
     def _read_record(self, experiment_id: str) -> ExperimentRecord:
         """Return a record with what its process has accepted since it was written."""
         # The entries first: they are dropped when the record holds them.
-        entries = JournalDirectory(self.local_root, experiment_id).entries() if self.local_root is not None else []
+        journal = self._journal(experiment_id)
+        entries = journal.entries() if journal is not None else []
         record = self._stored_record(experiment_id)
-        replay(record, entries)
+        if entries:
+            from keepsake.repository.journal import replay
+
+            replay(record, entries)
         return record
+
+    def _journal(self, experiment_id: str) -> JournalDirectory | None:
+        """Return where this machine keeps what it has accepted of an experiment and not yet stored."""
+        if self.local_root is None:
+            return None
+        from keepsake.repository.journal import JournalDirectory
+
+        return JournalDirectory(self.local_root, experiment_id)
 
     def _stored_record(self, experiment_id: str) -> ExperimentRecord:
         key = layout.record_key(experiment_id)
@@ -425,10 +442,10 @@ class Repository:
             lock.release()
 
     def _record_lock(self, experiment_id: str) -> ProcessLock | None:
-        if self.local_root is None:
+        journal = self._journal(experiment_id)
+        if journal is None:
             return None
         try:
-            journal = JournalDirectory(self.local_root, experiment_id)
             journal.path.parent.mkdir(exist_ok=True)
             return journal.record_lock
         except OSError:
@@ -479,9 +496,12 @@ class Repository:
 
     def _delete_batch(self, batch: Sequence[ExperimentRecord]) -> None:
         self.storage.delete([layout.record_key(record.id) for record in batch])
-        if self.local_root is not None:
-            for record in batch:
-                JournalDirectory(self.local_root, record.id).remove()
+        for record in batch:
+            journal = self._journal(record.id)
+            if journal is not None:
+                journal.remove()
+        from keepsake.repository.annotations import aliases_of
+
         ids = [id for record in batch for id in (record.id, *(checkpoint.id for checkpoint in record.checkpoints))]
         data = [key for keys in self._side_by_side(self._data_keys, batch) for key in keys]
         self.storage.delete([*aliases_of(self, ids), *data])
@@ -507,11 +527,13 @@ class Repository:
             DoesNotExist: The experiment was deleted.
             WriteError: One of them has just been made, and is not in the record yet; nothing was deleted then.
         """
+        from keepsake.repository.annotations import aliases_of
+
         doomed = set(checkpoint_ids)
 
         def remove(record: ExperimentRecord) -> None:
-            if self.local_root is not None:
-                journal = JournalDirectory(self.local_root, experiment_id)
+            journal = self._journal(experiment_id)
+            if journal is not None:
                 fresh = next((id for id in checkpoint_ids if journal.mentions(id)), None)
                 if fresh is not None:
                     raise WriteError(
@@ -532,29 +554,37 @@ class Repository:
     def is_recorded_here(self, experiment_id: str) -> bool:
         """Tell whether a process of this machine records an experiment now."""
         local = self.local
-        if local is None or local.local_root is None:
+        place = local._journal(experiment_id) if local is not None else None
+        if local is None or place is None:
             return False
         from keepsake.repository import recovery
 
-        place = JournalDirectory(local.local_root, experiment_id)
         return place.path.exists() and not recovery.is_left_behind(local, place)
 
     # --- history ----------------------------------------------------------------------------------------------------
 
     def history_keys(self, experiment_id: str) -> list[str]:
         """Return where an experiment's history lies, in the order in which it was logged."""
-        return sorted((info.key for info in self.storage.list(layout.metrics_prefix(experiment_id))), key=history.order_of)
+        from keepsake.repository.history import order_of
 
-    def history(self, experiment_id: str) -> list[history.Point]:
+        return sorted((info.key for info in self.storage.list(layout.metrics_prefix(experiment_id))), key=order_of)
+
+    def history(self, experiment_id: str) -> list[Point]:
         """Return the points that an experiment has logged between its checkpoints, in their order."""
-        return [point for segment in self._segments(experiment_id) for point in history.points_of(segment)]
+        from keepsake.repository.history import points_of
+
+        return [point for segment in self._segments(experiment_id) for point in points_of(segment)]
 
     def courses(self, record: ExperimentRecord) -> dict[str, list[Any]]:
         """Return the values of each metric of an experiment, oldest first: those that were logged, and those of the checkpoints."""
-        return history.courses(self._segments(record.id), record.checkpoints)
+        from keepsake.repository.history import courses
+
+        return courses(self._segments(record.id), record.checkpoints)
 
     def _segments(self, experiment_id: str) -> Iterator[bytes]:
-        infos = sorted(self.storage.list(layout.metrics_prefix(experiment_id)), key=lambda info: history.order_of(info.key))
+        from keepsake.repository.history import order_of
+
+        infos = sorted(self.storage.list(layout.metrics_prefix(experiment_id)), key=lambda info: order_of(info.key))
         return (segment for _, (_, segment) in self._fetched(infos))
 
     # --- heartbeats -------------------------------------------------------------------------------------------------
@@ -750,8 +780,7 @@ class Repository:
         return f"{kind.removesuffix('s')} {layout.short_id(name)} in {self.label}"
 
 
-@dataclass(frozen=True, slots=True)
-class _StoredArchive:
+class _StoredArchive(NamedTuple):
     """An archive in a repository, as `keepsake.repository.archive` reads it.
 
     Args:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,8 +17,7 @@ MIN_TOLERANCE_S = 30.0
 """Never call an experiment stopped earlier than this: the tolerance that keepsake 0.4.2 uses, whose records name no interval."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(NamedTuple):
     """The last sign of life of an experiment's process.
 
     Args:
@@ -31,8 +29,7 @@ class Heartbeat:
     at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """Whether an experiment runs, and why not.
 
     Args:

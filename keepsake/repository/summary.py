@@ -26,7 +26,6 @@ from keepsake.repository.records import (
     parse_time,
 )
 from keepsake.repository.status import Heartbeat, Outcome, Status, judge
-from keepsake.values import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -355,6 +354,8 @@ def summarize(raw: Mapping[str, Any], has_markers: bool = True) -> dict[str, Any
         raw: The record's JSON.
         has_markers: Whether a text in it may stand for a number that JSON lacks.
     """
+    from keepsake.values import flatten  # which only what is new has to wait for
+
     checkpoints = raw.get("checkpoints") or []
     metrics = [checkpoint.get("metrics") or {} for checkpoint in checkpoints]
     columns = {name: _column(metrics, name) for name in dict.fromkeys(chain.from_iterable(metrics))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +55,8 @@ def from_url(url: str) -> Storage:
     if not location or any(ord(char) < 32 for char in location):
         raise RepositoryConfigurationError(f"{url!r} is not the address of a repository", hint="write file://.keepsake")
     if scheme not in _SCHEMES:
+        import difflib
+
         close = difflib.get_close_matches(scheme, _SCHEMES, n=1)
         known = ", ".join(f"{name}://" for name in _SCHEMES)
         raise RepositoryConfigurationError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import shutil
 import stat
 import zlib
 from contextlib import contextmanager, suppress
@@ -434,6 +433,8 @@ def _free_bytes(root: Path, temporary: Path | None) -> int | None:
             held = temporary.stat().st_size
     for directory in (root, *root.parents):
         with suppress(OSError):
+            import shutil
+
             return shutil.disk_usage(directory).free + held
     return None
 
