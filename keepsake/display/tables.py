@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from keepsake.display.text import width
 from keepsake.repository.layout import SHORT_ID_LENGTH
@@ -30,7 +30,8 @@ def plain(text: str, style: str) -> str:
     return text
 
 
-class View(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
     """How something is to look.
 
     Args:

@@ -19,6 +19,7 @@ ID_LENGTH = 64
 SHORT_ID_LENGTH = 7
 
 _ID = re.compile(r"[0-9a-f]{64}")
+_JSON_KEY = re.compile(r"(?:.*/)?([0-9a-f]{64})\.json", re.DOTALL)
 _ID_PREFIX = re.compile(r"[0-9a-f]{1,64}")
 
 
@@ -91,6 +92,5 @@ def id_of_segment_key(key: str) -> str | None:
 
 def id_of_json_key(key: str) -> str | None:
     """Return the ID that a record's or a heartbeat's key is about, or None for a foreign file."""
-    name = key.rpartition("/")[2]
-    stem = name.removesuffix(".json")
-    return stem if stem != name and is_id(stem) else None
+    match = _JSON_KEY.fullmatch(key)
+    return match[1] if match is not None else None

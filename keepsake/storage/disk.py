@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import os
-import stat
 import zlib
 from contextlib import contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
+from stat import S_ISREG
 from time import time
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -37,6 +38,9 @@ LEFT_BEHIND_S = 60.0
 
 LEFT_BEHIND_ELSEWHERE_S = 86_400.0
 """The same for a file of another machine, whose locks may not reach this one."""
+
+USUAL_KEY_LENGTH = 200
+"""Not too long for a key, nor for a segment of one."""
 
 _NO_OBJECT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 """No file, a file where the key has a directory, a directory where the key has a file: no object in each case."""
@@ -194,10 +198,10 @@ class DiskStorage:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         prefix = check_prefix(prefix)
         start = self._path(prefix) if prefix else self.root
-        now = time()
         with self._errors(ReadError, "list", prefix):
-            found = [_described(key, status, now) for key, status in _files(start, prefix) if _is_key(key)]
-        return iter(sorted(found, key=lambda info: info.key.encode()))
+            found = list(_objects(start, prefix, time()))
+        # The order of Unicode characters is that of their UTF-8 bytes.
+        return iter(sorted(found, key=itemgetter(0)))
 
     def _path(self, key: str) -> Path:
         if any(in_prefix(check_key(key), name) for name in RESERVED):
@@ -363,23 +367,24 @@ def _is_left_behind(entry: os.DirEntry[str], age_s: float) -> bool:
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
-def _files(start: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the regular files at and below a path with their keys, in any order; what vanishes meanwhile is left out."""
+def _objects(start: Path, prefix: str, now: float) -> Iterator[ObjectInfo]:
+    """Yield the regular files at and below a path whose names can be keys, in any order; what vanishes meanwhile is left out."""
     with suppress(FileNotFoundError, NotADirectoryError):
         status = start.stat()
-        if stat.S_ISREG(status.st_mode):
-            yield prefix, status
+        if S_ISREG(status.st_mode):
+            yield _described(prefix, status, now)
     pending = [(str(start), prefix)]
     while pending:
         directory, parent = pending.pop()
+        above = f"{parent}/" if parent else ""
         for entry in _entries(directory):
-            key = f"{parent}/{entry.name}" if parent else entry.name
+            key = above + entry.name
             if entry.is_dir(follow_symlinks=False):
                 if key not in RESERVED:
                     pending.append((entry.path, key))
-            elif (status_or_none := _status(entry)) and stat.S_ISREG(status_or_none.st_mode):
+            elif _is_key(key) and (found := _status(entry)) and S_ISREG(found.st_mode):
                 # Nothing but a file is an object: opening a named pipe would wait for ever.
-                yield key, status_or_none
+                yield _described(key, found, now)
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:
@@ -402,6 +407,9 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
 
 def _is_key(name: str) -> bool:
     """Tell whether a file's name can be a key; foreign files may have any."""
+    if len(name) <= USUAL_KEY_LENGTH and name.isascii() and name.isprintable() and "\\" not in name:
+        # Nearly all of them: a name in a directory is never empty, nor one of those with a meaning of their own.
+        return True
     try:
         return bool(check_key(name))
     except ValueError:
@@ -409,8 +417,11 @@ def _is_key(name: str) -> bool:
 
 
 def _described(key: str, status: os.stat_result, now: float) -> ObjectInfo:
-    etag = f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
-    return ObjectInfo(key, status.st_size, etag, max(0.0, now - status.st_mtime))
+    size_bytes = status.st_size
+    # In decimal digits, which take half the time: there may be a hundred thousand.
+    etag = f"{status.st_mtime_ns}-{size_bytes}-{status.st_ino}"
+    age_s = now - status.st_mtime
+    return ObjectInfo(key, size_bytes, etag, age_s if age_s > 0.0 else 0.0)
 
 
 # --- a full disk ------------------------------------------------------------------------------------------------------
