@@ -145,9 +145,10 @@ class _Found(NamedTuple):
     @classmethod
     def of(cls, index: Index, project: Project, wanted: Options) -> _Found:
         limit = _limit(project, wanted)
+        with_details = wanted.form in ("json", "jsonl")
         if not (wanted.filters or wanted.sort_keys or wanted.running):
             # The usual case needs only the newest, which are the last.
-            return cls(index.summaries(limit), [], ["created"], index.count())
+            return cls(index.summaries(limit, with_details=with_details), [], ["created"], index.count())
         from keepsake.query.filters import parse, select
         from keepsake.query.sorting import sort, sort_keys
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fnmatch import fnmatchcase
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keepsake.display import text
@@ -105,8 +106,8 @@ class ExperimentTable:
         self._view = view
         self._mentioned = mentioned
         self._counted = counts
-        self._best_of = [summary.best_json for summary in summaries]
-        self._latest_of = [summary.latest_json for summary in summaries]
+        self._best_of = [summary.best_row for summary in summaries]
+        self._latest_of = [summary.latest_row for summary in summaries]
         self._metrics = [summary.shown_metrics for summary in summaries]
         self._words = [summary.status.word for summary in summaries]
         self._shared_metric = _shared_metric(summaries)
@@ -217,12 +218,10 @@ class ExperimentTable:
 
     def _metric_columns(self) -> Iterator[_Candidate]:
         primary = {metric.name: None for summary in self._summaries if (metric := summary.primary_metric) is not None}
-        names = dict.fromkeys(primary)
-        for metrics in self._metrics:
-            names.update(dict.fromkeys(metrics))
+        names = dict.fromkeys(primary) | _names(self._metrics)
         suffix = "" if primary else " (LATEST)"
         for index, name in enumerate(names):
-            values = [metrics.get(name, _NOTHING) for metrics in self._metrics]
+            values = _values(self._metrics, name)
             is_wanted = name in primary or self._is_wanted(name, values)
             level = CHOSEN if name in self._mentioned or not index else METRIC
             starred = name in primary and len(self._summaries) > 1
@@ -246,7 +245,7 @@ class ExperimentTable:
 
         def build() -> Column:
             cells = self._cut_all(cells_of(values))
-            styles = ["red" if _is_nonfinite(value) else "" for value in values] if any(map(_is_nonfinite, values)) else []
+            styles = ["red" if _is_nonfinite(value) else "" for value in values] if _has_nonfinite(values) else []
             if starred and self._best is not None:
                 styles = styles or [""] * len(cells)
                 cells[self._best] += "*"
@@ -359,10 +358,22 @@ _NOTHING = text.NOTHING
 
 def _param_values(summaries: Sequence[Summary]) -> dict[str, list[Any]]:
     flat = [summary.flat_params for summary in summaries]
+    return {name: _values(flat, name) for name in _names(flat)}
+
+
+def _names(rows: Iterable[dict[str, Any]]) -> dict[str, None]:
+    """Return the names that there are in rows, in the order in which they first come; nearly all rows have the same ones."""
     names: dict[str, None] = {}
-    for params in flat:
-        names.update(dict.fromkeys(params))
-    return {name: [params.get(name, _NOTHING) for params in flat] for name in names}
+    for shape in dict.fromkeys(map(tuple, rows)):
+        names.update(dict.fromkeys(shape))
+    return names
+
+
+def _values(rows: Sequence[dict[str, Any]], name: str) -> list[Any]:
+    try:
+        return list(map(itemgetter(name), rows))
+    except KeyError:
+        return [row.get(name, _NOTHING) for row in rows]
 
 
 def _differs(values: Sequence[Any]) -> bool:
@@ -390,6 +401,13 @@ def _exact(value: Any) -> str:
     if isinstance(value, float):
         return repr(value)
     return str(value).lower() if isinstance(value, int) else text.cell(value)
+
+
+def _has_nonfinite(values: Sequence[Any]) -> bool:
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        return not all(map(math.isfinite, values))
+    return not kinds.isdisjoint({float}) and any(map(_is_nonfinite, values))
 
 
 def _is_nonfinite(value: Any) -> bool:

@@ -44,8 +44,8 @@ def column(values: Sequence[Any]) -> list[str]:
     """
     if set(map(type, values)) == {float} and min(map(abs, values)) >= 1e-4 and max(map(abs, values)) < 1000:
         # The usual case, at a tenth of the time: no sign of infinity, no exponent.
-        decimals = max(len(f"{value:.4g}".partition(".")[2]) for value in values)
-        return [f"{value:.{decimals}f}" for value in values]
+        form = f"%.{_decimals(values)}f"
+        return [form % value for value in values]
     shown = cells(values)
     numbers = [cell for cell, value in zip(shown, values, strict=True) if _is_finite_number(value)]
     if any("e" in number for number in numbers):
@@ -56,6 +56,18 @@ def column(values: Sequence[Any]) -> list[str]:
     return [f"{value:.{decimals}f}" if _is_finite_number(value) else cell for cell, value in zip(shown, values, strict=True)]
 
 
+def _decimals(values: Sequence[float]) -> int:
+    """Return how many decimals numbers from 0.0001 to 1000 have that are written with four significant digits."""
+    # None has more than the one nearest to 0 could have. One that has so many nearly always comes soon.
+    most = 3 - math.floor(math.log10(min(map(abs, values))))
+    found = 0
+    for value in values:
+        found = max(found, len(f"{value:.4g}".partition(".")[2]))
+        if found >= most:
+            break
+    return found
+
+
 def cells(values: Sequence[Any]) -> list[str]:
     """Return values one by one; those that come again and again, as params do, are not put into words again.
 
@@ -63,6 +75,12 @@ def cells(values: Sequence[Any]) -> list[str]:
         >>> cells([64, "adam", 64, NOTHING])
         ['64', 'adam', '64', '-']
     """
+    kinds = set(map(type, values))
+    if len(kinds) == 1 and kinds <= _SIMPLE:
+        distinct = set(values)
+        if 0.0 not in distinct or float not in kinds:  # which -0.0 is equal to, and written otherwise
+            shown_as = {value: cell(value) for value in distinct}
+            return [shown_as[value] for value in values]
     known: dict[tuple[type, Any], str] = {}
     found = []
     for value in values:
@@ -78,6 +96,9 @@ def cells(values: Sequence[Any]) -> list[str]:
                 shown = known[type(value), value] = cell(value)
             found.append(shown)
     return found
+
+
+_SIMPLE = {str, int, bool, float}
 
 
 def _is_finite_number(value: Any) -> bool:

@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from keepsake import messages
 from keepsake.exceptions import CorruptedRecord, KeepsakeError
@@ -81,15 +81,16 @@ class Index:
 
     # --- questions --------------------------------------------------------------------------------------------------
 
-    def summaries(self, newest: int | None = None) -> list[Summary]:
+    def summaries(self, newest: int | None = None, *, with_details: bool = False) -> list[Summary]:
         """Return the experiments, oldest first.
 
         A record that is deleted meanwhile is left out. One that is damaged is left out with a warning that names it.
 
         Args:
             newest: Return only so many of the newest; all if not given.
+            with_details: Whether each will be asked for its details, so that they are better read together.
         """
-        return self._answer(lambda tables: [self._summary(tables, *row) for row in tables.newest(newest)])
+        return self._answer(lambda tables: list(self._summaries(tables, tables.newest(newest, with_details=with_details))))
 
     def summary(self, experiment_id: str) -> Summary | None:
         """Return one experiment by its whole ID; None if there is none."""
@@ -168,19 +169,25 @@ class Index:
             return question(self._opened())
 
     def _summary(self, tables: IndexTables, key: str, number: int, content: bytes) -> Summary:
-        listing = self._refreshed()
-        data = fast_json.loads(content)
-        experiment_id = data["id"]
-        if experiment_id in self._live:
-            summary = Summary.of(self._live[experiment_id])
-        else:
-            summary = Summary(data, is_uploaded=key not in listing.waiting)
-            summary.load_packages = partial(self._packages, tables, number, experiment_id)
-            summary.heartbeat = listing.heartbeats.get(experiment_id)
-        said = self._what_is_said(tables)
-        summary.annotation = said.annotations.get(experiment_id)
-        summary.aliases = said.by_experiment.get(experiment_id, {})
+        [summary] = self._summaries(tables, [(key, number, content, None)])
         return summary
+
+    def _summaries(self, tables: IndexTables, rows: Iterable[tuple[str, int, bytes, bytes | None]]) -> Iterator[Summary]:
+        listing, said, live = self._refreshed(), self._what_is_said(tables), self._live
+        for key, number, content, details in rows:
+            summary = Summary(fast_json.loads(content), fast_json.loads(details) if details is not None else None)
+            experiment_id = summary.id
+            if experiment_id in live:
+                summary = Summary.of(live[experiment_id])
+            else:
+                summary.is_uploaded = key not in listing.waiting
+                summary.load = partial(self._rest, tables, number, experiment_id)
+                summary.heartbeat = listing.heartbeats.get(experiment_id)
+            if experiment_id in said.annotations:
+                summary.annotation = said.annotations[experiment_id]
+            if experiment_id in said.by_experiment:
+                summary.aliases = said.by_experiment[experiment_id]
+            yield summary
 
     def _what_is_said(self, tables: IndexTables) -> _Said:
         if self._said is None:
@@ -209,11 +216,11 @@ class Index:
                     said.by_experiment.setdefault(owner, {})[name] = alias.checkpoint
         return said
 
-    def _packages(self, tables: IndexTables, number: int, experiment_id: str) -> Mapping[str, str]:
+    def _rest(self, tables: IndexTables, number: int, experiment_id: str, what: str) -> Mapping[str, Any]:
         try:
-            return tables.packages(number)
+            return tables.rest(what, number)
         except (sqlite3.Error, ValueError):
-            return self.repository.load(experiment_id).python_packages
+            return Summary.of(self.repository.load(experiment_id)).load(what)
 
     # --- being up to date -------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from keepsake.repository.summary import Parsed
 
-VERSION = 1
+VERSION = 2
 """Of the tables and of what stands in them. A file of another version is made anew."""
 
 PATIENCE_S = 5.0
@@ -39,6 +39,7 @@ _SCHEMA = f"""
 CREATE TABLE experiments (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, etag TEXT NOT NULL, created TEXT NOT NULL,
                           listed REAL NOT NULL);
 CREATE TABLE summaries (number INTEGER PRIMARY KEY, summary BLOB NOT NULL);
+CREATE TABLE details (number INTEGER PRIMARY KEY, details BLOB NOT NULL);
 CREATE TABLE ids (number INTEGER PRIMARY KEY, ids BLOB NOT NULL);
 CREATE TABLE packages (number INTEGER PRIMARY KEY, packages BLOB NOT NULL);
 CREATE TABLE others (key TEXT PRIMARY KEY, etag TEXT NOT NULL, content BLOB NOT NULL) WITHOUT ROWID;
@@ -116,7 +117,7 @@ class IndexTables:
                     "INSERT INTO experiments (key, etag, created, listed) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
                     " etag = excluded.etag, created = excluded.created, listed = excluded.listed"
                     " WHERE listed <= excluded.listed RETURNING number",
-                    (key, etag, parsed.summary["created"], listed),
+                    (key, etag, parsed.created, listed),
                 )
                 if not rows:
                     continue
@@ -125,7 +126,8 @@ class IndexTables:
                 before = [_unpacked(packed) for (packed,) in self.rows("SELECT ids FROM ids WHERE number = ?", (number,))]
                 self._new_ids += set(ids).difference(*before)
                 for table, content in (
-                    ("summaries", fast_json.dumps(parsed.summary).encode()),
+                    ("summaries", fast_json.dumps(parsed.row).encode()),
+                    ("details", fast_json.dumps(parsed.details).encode()),
                     ("ids", _packed(ids)),
                     ("packages", parsed.packages.encode()),
                 ):
@@ -141,25 +143,27 @@ class IndexTables:
         with self.transaction():
             found = [self.rows("SELECT number FROM experiments WHERE key = ? AND listed <= ?", (key, listed)) for key in keys]
             for number in [number for rows in found for (number,) in rows]:
-                for table in ("packages", "ids", "summaries", "experiments"):
+                for table in ("packages", "ids", "details", "summaries", "experiments"):
                     self._database.execute(f"DELETE FROM {table} WHERE number = ?", (number,))
 
-    def newest(self, limit: int | None) -> list[tuple[str, int, bytes]]:
-        """Return key, number and summary of the newest experiments, oldest first.
+    def newest(self, limit: int | None, *, with_details: bool = False) -> list[tuple[str, int, bytes, bytes | None]]:
+        """Return key, number, summary and details of the newest experiments, oldest first.
 
         Args:
             limit: How many; None for all.
+            with_details: Whether the details are wanted as well.
         """
+        details, joined = ("details", "JOIN details USING (number)") if with_details else ("NULL", "")
         chosen = (
             "" if limit is None else "WHERE number IN (SELECT number FROM experiments ORDER BY created DESC, key DESC LIMIT ?)"
         )
         # In one statement: another process may write between two.
         rows = self.rows(
-            f"SELECT created, key, number, summary FROM summaries JOIN experiments USING (number) {chosen}",
+            f"SELECT created, key, number, summary, {details} FROM summaries JOIN experiments USING (number) {joined} {chosen}",
             () if limit is None else (limit,),
         )
         rows.sort()
-        return [(key, number, summary) for _, key, number, summary in rows]
+        return [row[1:] for row in rows]
 
     def one(self, key: str) -> tuple[int, bytes] | None:
         """Return number and summary of an experiment; None if it is not there."""
@@ -171,9 +175,9 @@ class IndexTables:
         found = self.rows("SELECT number FROM experiments WHERE key = ?", (key,))
         return int(found[0][0]) if found else None
 
-    def packages(self, number: int) -> dict[str, str]:
-        """Return the packages of an experiment."""
-        found = self.rows("SELECT packages FROM packages WHERE number = ?", (number,))
+    def rest(self, what: str, number: int) -> dict[str, Any]:
+        """Return the ``details`` or the ``packages`` of an experiment."""
+        found = self.rows(f"SELECT {what} FROM {what} WHERE number = ?", (number,))
         return fast_json.loads(found[0][0]) if found else {}
 
     # --- other objects ----------------------------------------------------------------------------------------------

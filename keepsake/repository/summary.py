@@ -6,8 +6,10 @@ experiments decodes little of the others. Everything about an experiment stands 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from keepsake.exceptions import CorruptedRecord
@@ -28,26 +30,34 @@ from keepsake.repository.records import (
 from keepsake.repository.status import Heartbeat, Outcome, Status, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from keepsake.repository.annotations import Annotation
 
-_COPIED = (
-    "id",
-    "params",
-    "user",
-    "host",
-    "command",
-    "path",
-    "python_version",
-    "keepsake_version",
-    "git",
-    "outcome",
-    "error",
-    "heartbeat_interval_s",
-)
-"""Keys of a record that its summary takes as they are."""
+(
+    _ID,
+    _CREATED,
+    _PARAMS,
+    _FLAT_PARAMS,
+    _USER,
+    _HOST,
+    _COMMAND,
+    _PATH,
+    _PYTHON_VERSION,
+    _KEEPSAKE_VERSION,
+    _OUTCOME,
+    _ERROR,
+    _ENDED,
+    _HEARTBEAT_INTERVAL_S,
+    _NUM_CHECKPOINTS,
+    _SIZE_BYTES,
+    _PRIMARY_METRIC,
+    _BEST,
+    _LATEST,
+    _HAS_MARKERS,
+) = range(20)
+"""Where the values stand in a row: what a table of thousands and most filters need. Names for each would take half of the time."""
 
 _MARKERS = tuple(f'"{marker}"'.encode() for marker in (NAN, INFINITY, MINUS_INFINITY))
 
@@ -60,7 +70,8 @@ class Summary:
     """What is kept of one experiment; its properties are those of `ExperimentRecord` where they have the same name.
 
     Args:
-        data: What `summarize` has made of the record.
+        row: What `summarize` has made of the record.
+        details: The rest of that; loaded when it is asked for if not given.
         heartbeat: The last sign of life, where one is known and the experiment has not ended.
         is_uploaded: Whether the store that it was recorded for has all of it.
 
@@ -69,7 +80,8 @@ class Summary:
         is_uploaded: As given.
         annotation: Name, tags and notes, if somebody has given it some.
         aliases: The aliases of its checkpoints, by name: the ID of each one's checkpoint.
-        load_packages: Returns the packages, which are kept apart: few questions are about them.
+        load: Returns what is kept apart, because few questions are about it: the ``"details"`` that `summarize` has made, or the
+            ``"packages"``.
 
     Example:
         >>> from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
@@ -80,38 +92,35 @@ class Summary:
         ({'lr': 0.1}, 1, {'loss': 0.5})
     """
 
-    __slots__ = (
-        "_best",
-        "_created",
-        "_data",
-        "_flat_params",
-        "_latest",
-        "_params",
-        "aliases",
-        "annotation",
-        "heartbeat",
-        "is_uploaded",
-        "load_packages",
-    )
+    # Not set one by one for each of ten thousand.
+    annotation: Annotation | None = None
+    aliases: Mapping[str, str] = MappingProxyType({})
+    _created: datetime | None = None
+    _params: dict[str, Any] | None = None
+    _flat_params: dict[str, Any] | None = None
+    _best: Any = _UNREAD
+    _latest: Any = _UNREAD
 
-    def __init__(self, data: dict[str, Any], *, heartbeat: Heartbeat | None = None, is_uploaded: bool = True) -> None:
-        self._data = data
+    def __init__(
+        self,
+        row: Sequence[Any],
+        details: Mapping[str, Any] | None = None,
+        *,
+        heartbeat: Heartbeat | None = None,
+        is_uploaded: bool = True,
+    ) -> None:
+        self._row = row
+        self._details = details
         self.heartbeat = heartbeat
         self.is_uploaded = is_uploaded
-        self.annotation: Annotation | None = None
-        self.aliases: Mapping[str, str] = {}
-        self.load_packages: Callable[[], Mapping[str, str]] = dict
-        self._created: datetime | None = None
-        self._params: dict[str, Any] | None = None
-        self._flat_params: dict[str, Any] | None = None
-        self._best: Any = _UNREAD
-        self._latest: Any = _UNREAD
+        self.load: Callable[[str], Mapping[str, Any]] = _nothing
 
     @classmethod
     def of(cls, record: ExperimentRecord) -> Summary:
         """Return the summary of a record that has been loaded."""
-        summary = cls(summarize(record.to_json()), heartbeat=record.heartbeat, is_uploaded=record.is_uploaded)
-        summary.load_packages = lambda: record.python_packages
+        row, details = summarize(record.to_json())
+        summary = cls(row, details, heartbeat=record.heartbeat, is_uploaded=record.is_uploaded)
+        summary.load = {"details": details, "packages": record.python_packages}.__getitem__
         return summary
 
     # --- fields -----------------------------------------------------------------------------------------------------
@@ -119,25 +128,25 @@ class Summary:
     @property
     def id(self) -> str:
         """64 hexadecimal characters."""
-        return self._data["id"]  # type: ignore[no-any-return]
+        return self._row[_ID]  # type: ignore[no-any-return]
 
     @property
     def created(self) -> datetime:
         """When it was started, in UTC."""
         if self._created is None:
-            self._created = parse_time(self._data["created"])
+            self._created = parse_time(self._row[_CREATED])
         return self._created
 
     @property
     def created_text(self) -> str:
         """The same as the format has it."""
-        return self._data["created"]  # type: ignore[no-any-return]
+        return self._row[_CREATED]  # type: ignore[no-any-return]
 
     @property
     def params(self) -> dict[str, Any]:
         """Hyperparameters by name, nested ones as dicts."""
         if self._params is None:
-            self._params = self._decoded(self._data["params"])
+            self._params = self._decoded(self._row[_PARAMS])
         return self._params
 
     @property
@@ -145,80 +154,80 @@ class Summary:
         """Hyperparameters by name, nested ones with dotted names."""
         if self._flat_params is None:
             params = self.params
-            flat = self._data["flat_params"]
+            flat = self._row[_FLAT_PARAMS]
             self._flat_params = params if flat is None else self._decoded(flat)
         return self._flat_params
 
     @property
     def user(self) -> str:
         """Who started it."""
-        return self._data["user"]  # type: ignore[no-any-return]
+        return self._row[_USER]  # type: ignore[no-any-return]
 
     @property
     def host(self) -> str:
         """Name of the machine; empty in records of keepsake 0.4.2."""
-        return self._data["host"]  # type: ignore[no-any-return]
+        return self._row[_HOST]  # type: ignore[no-any-return]
 
     @property
     def command(self) -> str:
         """The command line."""
-        return self._data["command"]  # type: ignore[no-any-return]
+        return self._row[_COMMAND]  # type: ignore[no-any-return]
 
     @property
     def path(self) -> str | None:
         """What was saved of the project; None if nothing was."""
-        return self._data["path"]  # type: ignore[no-any-return]
+        return self._row[_PATH]  # type: ignore[no-any-return]
 
     @property
     def python_version(self) -> str:
         """Version of the Python that ran it."""
-        return self._data["python_version"]  # type: ignore[no-any-return]
+        return self._row[_PYTHON_VERSION]  # type: ignore[no-any-return]
 
     @property
     def python_packages(self) -> Mapping[str, str]:
         """Versions of the distributions that were imported, by name."""
-        return self.load_packages()
+        return self.load("packages")
 
     @property
     def keepsake_version(self) -> str:
         """Version of keepsake that recorded it."""
-        return self._data["keepsake_version"]  # type: ignore[no-any-return]
+        return self._row[_KEEPSAKE_VERSION]  # type: ignore[no-any-return]
 
     @property
     def git(self) -> dict[str, Any] | None:
         """``commit``, ``branch``, ``dirty`` and ``remote``, if the project is in a Git repository."""
-        return self._data["git"]  # type: ignore[no-any-return]
+        return self.details.get("git")
 
     @property
     def ended(self) -> datetime | None:
         """When it ended, in UTC."""
-        ended = self._data["ended"]
+        ended = self._row[_ENDED]
         return parse_time(ended) if ended is not None else None
 
     @property
     def outcome(self) -> Outcome | None:
         """How it ended."""
-        return self._data["outcome"]  # type: ignore[no-any-return]
+        return self._row[_OUTCOME]  # type: ignore[no-any-return]
 
     @property
     def error(self) -> str | None:
         """What made it fail."""
-        return self._data["error"]  # type: ignore[no-any-return]
+        return self._row[_ERROR]  # type: ignore[no-any-return]
 
     @property
     def heartbeat_interval_s(self) -> float | None:
         """Seconds between two beats."""
-        return self._data["heartbeat_interval_s"]  # type: ignore[no-any-return]
+        return self._row[_HEARTBEAT_INTERVAL_S]  # type: ignore[no-any-return]
 
     @property
     def num_checkpoints(self) -> int:
         """How many checkpoints it has."""
-        return self._data["num_checkpoints"]  # type: ignore[no-any-return]
+        return self._row[_NUM_CHECKPOINTS]  # type: ignore[no-any-return]
 
     @property
     def size_bytes(self) -> int:
         """Size of all its archives, as far as its record announces them."""
-        return self._data["size_bytes"]  # type: ignore[no-any-return]
+        return self._row[_SIZE_BYTES]  # type: ignore[no-any-return]
 
     @property
     def name(self) -> str:
@@ -240,54 +249,71 @@ class Summary:
     @property
     def primary_metric(self) -> PrimaryMetric | None:
         """The primary metric in force."""
-        metric = self._data["primary_metric"]
-        return PrimaryMetric(*metric) if metric is not None else None
+        metric = self._row[_PRIMARY_METRIC]
+        return _primary_metric_of(*metric) if metric is not None else None
 
     @property
     def metric_names(self) -> list[str]:
         """The metrics of all checkpoints, in the order in which they first came."""
-        return self._data["metric_names"]  # type: ignore[no-any-return]
+        return self.details.get("metric_names", [])  # type: ignore[no-any-return]
 
     @property
     def lowest(self) -> dict[str, float]:
         """The least finite value of each metric over all checkpoints."""
-        return self._data["lowest"]  # type: ignore[no-any-return]
+        return self.details.get("lowest", {})  # type: ignore[no-any-return]
 
     @property
     def highest(self) -> dict[str, float]:
         """The greatest finite value of each metric over all checkpoints."""
-        return self._data["highest"]  # type: ignore[no-any-return]
+        return self.details.get("highest", {})  # type: ignore[no-any-return]
 
     def best(self) -> CheckpointRecord | None:
         """Return the checkpoint with the best primary metric."""
         if self._best is _UNREAD:
-            best = self._data["best"]
+            best = self.best_json
             self._best = CheckpointRecord.from_json(best) if best is not None else None
         return self._best  # type: ignore[no-any-return]
 
     def latest(self) -> CheckpointRecord | None:
         """Return the checkpoint that was made last."""
         if self._latest is _UNREAD:
-            # Kept only once where it is the best one as well.
-            latest = self._data["latest"]
+            latest = self.details.get("latest")
             self._latest = CheckpointRecord.from_json(latest) if latest is not None else self.best()
         return self._latest  # type: ignore[no-any-return]
 
     @property
     def best_json(self) -> dict[str, Any] | None:
-        """The best checkpoint as it stands in the record: a table of thousands has no time to look closer."""
-        return self._data["best"]  # type: ignore[no-any-return]
+        """The best checkpoint as it stands in the record."""
+        return self.details.get("best")
 
     @property
     def latest_json(self) -> dict[str, Any] | None:
         """The checkpoint that was made last as it stands in the record."""
-        return self._data["latest"] or self._data["best"]  # type: ignore[no-any-return]
+        return self.details.get("latest") or self.best_json
+
+    @property
+    def best_row(self) -> dict[str, Any] | None:
+        """ID, step and metrics of the best checkpoint as they stand in the record: a table has no time for more."""
+        return self._row[_BEST]  # type: ignore[no-any-return]
+
+    @property
+    def latest_row(self) -> dict[str, Any] | None:
+        """ID, step and metrics of the checkpoint that was made last."""
+        # Kept only once where it is the best one as well.
+        return self._row[_LATEST] or self._row[_BEST]  # type: ignore[no-any-return]
 
     @property
     def shown_metrics(self) -> dict[str, Any]:
         """The metrics that stand for the experiment: those of its best checkpoint, else of its latest."""
-        shown = self._data["best"] or self._data["latest"]
+        shown = self._row[_BEST] or self._row[_LATEST]
         return self._decoded(shown["metrics"] or {}) if shown is not None else {}
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What is kept apart of the rest; nothing where the experiment was deleted meanwhile."""
+        if self._details is None:
+            self._details = self.load("details")
+        return self._details
 
     # --- status -----------------------------------------------------------------------------------------------------
 
@@ -297,10 +323,18 @@ class Summary:
         return judge(self.outcome, self.heartbeat_interval_s, self.heartbeat)
 
     def _decoded(self, values: dict[str, Any]) -> dict[str, Any]:
-        return decode_value(values) if self._data["has_markers"] else values
+        return decode_value(values) if self._row[_HAS_MARKERS] else values
 
     def __repr__(self) -> str:
         return f"<Summary {self.id[:SHORT_ID_LENGTH]}, {self.num_checkpoints} checkpoints>"
+
+
+def _nothing(what: str) -> Mapping[str, Any]:
+    return {}
+
+
+_primary_metric_of = lru_cache(PrimaryMetric)
+"""Thousands of experiments have the same few."""
 
 
 # --- making them ----------------------------------------------------------------------------------------------------
@@ -310,14 +344,21 @@ class Parsed(NamedTuple):
     """What is kept of a record's file.
 
     Args:
-        summary: See `summarize`.
+        row: See `summarize`.
+        details: See there.
         ids: The IDs of the experiment and of all its checkpoints.
         packages: JSON of the versions of the packages, by name.
     """
 
-    summary: dict[str, Any]
+    row: list[Any]
+    details: dict[str, Any]
     ids: list[str]
     packages: str
+
+    @property
+    def created(self) -> str:
+        """When the experiment was started, as the format has it."""
+        return self.row[_CREATED]  # type: ignore[no-any-return]
 
 
 def parse(content: bytes, *, key: str) -> Parsed:
@@ -344,50 +385,70 @@ def _parsed(raw: Mapping[str, Any], key: str, has_markers: bool) -> Parsed:
     if id_of_json_key(key) != raw["id"]:
         raise ValueError("it is about another experiment")
     ids = [raw["id"], *[checkpoint["id"] for checkpoint in raw.get("checkpoints") or ()]]
-    return Parsed(summarize(raw, has_markers), ids, fast_json.dumps(raw.get("python_packages") or {}))
+    return Parsed(*summarize(raw, has_markers), ids, fast_json.dumps(raw.get("python_packages") or {}))
 
 
-def summarize(raw: Mapping[str, Any], has_markers: bool = True) -> dict[str, Any]:
-    """Return what is kept of a record's JSON, again as JSON.
+def summarize(raw: Mapping[str, Any], has_markers: bool = True) -> tuple[list[Any], dict[str, Any]]:
+    """Return what is kept of a record's JSON, again as JSON: the row of a table, and what fewer questions are about.
 
     Args:
         raw: The record's JSON.
         has_markers: Whether a text in it may stand for a number that JSON lacks.
     """
-    from keepsake.values import flatten  # which only what is new has to wait for
-
     checkpoints = raw.get("checkpoints") or []
     metrics = [checkpoint.get("metrics") or {} for checkpoint in checkpoints]
     columns = {name: _column(metrics, name) for name in dict.fromkeys(chain.from_iterable(metrics))}
     numbers = {name: column for name, values in columns.items() if (column := _numbers(values))}
     metric = _primary_metric(checkpoints)
     best = _best(checkpoints, metrics, *metric) if metric is not None else None
-    latest = checkpoints[-1] if checkpoints else None
+    latest = checkpoints[-1] if checkpoints and checkpoints[-1] is not best else None
     for checkpoint in (best, latest):
         if checkpoint is not None:
             CheckpointRecord.from_json(checkpoint)  # raises where it is none
-    data = {key: raw.get(key) for key in _COPIED}
-    params = data["params"] = data["params"] or {}
-    for name in ("user", "host", "command", "python_version"):
-        data[name] = data[name] or ""
-    data["path"] = data["path"] or None
-    data["keepsake_version"] = data["keepsake_version"] or raw.get("replicate_version") or ""
-    data["outcome"] = data["outcome"] if data["outcome"] in ("finished", "failed", "interrupted") else None
-    ended = raw.get("ended")
-    return data | {
-        "created": format_time(parse_time(raw["created"])),
-        "ended": format_time(parse_time(ended)) if ended else None,
-        "num_checkpoints": len(checkpoints),
-        "primary_metric": metric,
+    params, outcome, ended = raw.get("params") or {}, raw.get("outcome"), raw.get("ended")
+    row = [
+        raw["id"],
+        format_time(parse_time(raw["created"])),
+        params,
+        _flattened(params),
+        raw.get("user") or "",
+        raw.get("host") or "",
+        raw.get("command") or "",
+        raw.get("path") or None,
+        raw.get("python_version") or "",
+        raw.get("keepsake_version") or raw.get("replicate_version") or "",
+        outcome if outcome in ("finished", "failed", "interrupted") else None,
+        raw.get("error"),
+        format_time(parse_time(ended)) if ended else None,
+        raw.get("heartbeat_interval_s"),
+        len(checkpoints),
+        sum([int(owner["archive"]["size_bytes"]) for owner in (raw, *checkpoints) if owner.get("archive")]),
+        metric,
+        _row_of(best),
+        _row_of(latest),
+        has_markers,
+    ]
+    details = {
+        "git": raw.get("git"),
         "best": best,
-        "latest": latest if latest is not best else None,
+        "latest": latest,
         "metric_names": list(columns),
         "lowest": {name: min(values) for name, values in numbers.items()},
         "highest": {name: max(values) for name, values in numbers.items()},
-        "size_bytes": sum([int(owner["archive"]["size_bytes"]) for owner in (raw, *checkpoints) if owner.get("archive")]),
-        "flat_params": flatten(params) if any(isinstance(value, dict) for value in params.values()) else None,
-        "has_markers": has_markers,
     }
+    return row, details
+
+
+def _flattened(params: dict[str, Any]) -> dict[str, Any] | None:
+    if not any(isinstance(value, dict) for value in params.values()):
+        return None
+    from keepsake.values import flatten  # which only what is new has to wait for
+
+    return flatten(params)
+
+
+def _row_of(checkpoint: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {name: checkpoint.get(name) for name in ("id", "step", "metrics")} if checkpoint is not None else None
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> list[Any]:

@@ -241,7 +241,8 @@ def test_a_summary_says_what_its_record_says(metrics: list[dict[str, Any]], goal
     record.checkpoints = [CheckpointRecord(layout.new_id(), utc_now(), step, metrics=row) for step, row in enumerate(metrics)]
     if record.checkpoints and goal is not None:
         record.checkpoints[-1].primary_metric = PrimaryMetric("loss", goal)
-    summary = Summary(parse(record.to_bytes(), key=layout.record_key(record.id)).summary)
+    parsed = parse(record.to_bytes(), key=layout.record_key(record.id))
+    summary = Summary(parsed.row, parsed.details)
     assert repr(summary.params) == repr(record.params)
     assert (summary.created, summary.num_checkpoints, summary.primary_metric) == (
         record.created,
