@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, SupportsIndex, overload
 
 from keepsake.exceptions import DoesNotExist
 from keepsake.repository import layout
@@ -50,9 +50,17 @@ class Checkpoint:
         return self.record.step
 
     @property
-    def path(self) -> str | None:
-        """What was saved, relative to the project directory; None if no files were."""
-        return self.record.path
+    def path(self) -> SavedPath | None:
+        """What was saved, relative to the project directory; None if no files were. Called with a file, it gives a local copy.
+
+        Example:
+            >>> import keepsake
+            >>> best = keepsake.experiments.get("@production").best()  # doctest: +SKIP
+            >>> best.path  # doctest: +SKIP
+            'model.pt'
+            >>> model = torch.load(best.path("model.pt"))  # doctest: +SKIP
+        """
+        return SavedPath(self.record.path, self) if self.record.path is not None else None
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -93,6 +101,34 @@ class Checkpoint:
         """
         self._require_files()
         return self.experiment.repository.open_file(layout.checkpoint_archive_key(self.id), Path(path).as_posix())
+
+    def directory(self) -> Path:
+        """Return a local copy of the directory that was saved; where a file was saved, of the one that it lies in.
+
+        It lies in the cache; see `SavedPath`, where the files are read-only.
+
+        Returns:
+            An absolute path.
+
+        Raises:
+            DoesNotExist: The checkpoint has no files.
+            ReadError: The archive is missing or damaged.
+            WriteError: The cache cannot be written.
+
+        Example:
+            >>> import keepsake
+            >>> best = keepsake.experiments.get("@production").best()  # doctest: +SKIP
+            >>> model = AutoModel.from_pretrained(best.directory())  # doctest: +SKIP
+        """
+        copy = self.local_copy(self.record.path or ".")
+        return copy if copy.is_dir() else copy.parent
+
+    def local_copy(self, path: str | os.PathLike[str]) -> Path:
+        """Return a local copy of a saved file or directory; this is what `SavedPath` does when it is called."""
+        from keepsake.checkout.cached import cached_path
+
+        self._require_files()
+        return cached_path(self.experiment.repository, self.record, path)
 
     def files(self) -> list[ArchivedFile]:
         """Return what was saved: paths, sizes and digests, from the archive's index alone where it has one.
@@ -169,6 +205,53 @@ class Checkpoint:
     def __repr__(self) -> str:
         metrics = ", ".join(f"{name}={value!r}" for name, value in self.metrics.items())
         return f"<Checkpoint {self.short_id()} step {self.step}{': ' if metrics else ''}{metrics}>"
+
+
+class SavedPath(str):
+    """What was saved with a checkpoint, as a text; and the way to a local copy of it.
+
+    Args:
+        path: Relative to the project directory.
+        checkpoint: The checkpoint.
+
+    Example:
+        >>> import keepsake
+        >>> checkpoint = keepsake.experiments.get("@production").best()  # doctest: +SKIP
+        >>> checkpoint.path, checkpoint.path("model.pt")  # doctest: +SKIP
+        ('model.pt', PosixPath('/home/ana/.cache/keepsake/…/files/model.pt'))
+    """
+
+    _checkpoint: Checkpoint
+
+    def __new__(cls, path: str, checkpoint: Checkpoint) -> Self:
+        """Make the text."""
+        new = super().__new__(cls, path)
+        new._checkpoint = checkpoint
+        return new
+
+    def __call__(self, file: str | os.PathLike[str]) -> Path:
+        """Return a local copy of a saved file or directory: fetched and checked once, and shared by all processes of this user.
+
+        The copy lies in the cache and cannot be written to. It stays for as long as this process lives, and for an hour in any case; after
+        that it may be removed where the cache grows beyond ``KEEPSAKE_CACHE_SIZE``, 10 GB if nothing is said.
+
+        Args:
+            file: Its path as it was saved, relative to the project directory.
+
+        Returns:
+            An absolute path.
+
+        Raises:
+            DoesNotExist: No such file was saved with this checkpoint.
+            ReadError: The archive is missing or damaged.
+            WriteError: The cache cannot be written.
+            ConfigInvalid: ``KEEPSAKE_CACHE_SIZE`` is no size.
+        """
+        return self._checkpoint.local_copy(file)
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Leave the checkpoint behind: elsewhere it is a text."""
+        return str, (str(self),)
 
 
 class CheckpointList(list[Checkpoint]):

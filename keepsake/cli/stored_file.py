@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import difflib
 import io
 import os
 import posixpath
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from keepsake.cli import terminal
 from keepsake.display import text
 from keepsake.exceptions import DoesNotExist, KeepsakeError
+from keepsake.repository.archive import close_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +90,7 @@ def _no_such_file(experiment: Experiment, places: Sequence[Experiment | Checkpoi
     if wanted in files:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(wanted), files[wanted].link_target or ""))
         return DoesNotExist(f'"{path}" is a link to "{target}"', hint=f"keepsake show {reference} --path {shlex.quote(target)}")
-    close = difflib.get_close_matches(wanted, files, n=3) or [name for name in files if posixpath.basename(name) == wanted][:3]
+    close = close_names(wanted, files)
     more = f", … {len(files) - NAMES_SHOWN} more" if len(files) > NAMES_SHOWN else ""
     fact = f"close to it: {', '.join(close)}" if close else f"there are: {', '.join(list(files)[:NAMES_SHOWN])}{more}"
     return DoesNotExist(f'no file "{path}" in {where}', facts=[fact], hint=f"keepsake show {reference} --files")

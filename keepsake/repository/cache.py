@@ -55,6 +55,18 @@ MAX_NAME_LENGTH = 100
 """How much of a repository's address stands in a file's name, so that people can see whose cache it is."""
 
 
+def cache_place(url: str, name: str) -> Path:
+    """Return a file or a directory that belongs to one repository alone: what one says must never be taken for what another one does.
+
+    Args:
+        url: The repository's address.
+        name: What the place is called.
+    """
+    from hashlib import sha256
+
+    return cache_directory() / f"{sha256(url.encode()).hexdigest()[:32]}.{name}"
+
+
 _IS_LINUX = sys.platform.startswith("linux")
 
 

@@ -5,6 +5,7 @@ What goes into an archive is chosen by `keepsake.capture.files`; where it lies i
 """
 
 from keepsake.repository.archive.entries import ArchivedFile, Digests
+from keepsake.repository.archive.names import close_names
 from keepsake.repository.archive.opened import OpenedArchive, opened
 from keepsake.repository.archive.passing import PassingCheck
 from keepsake.repository.archive.reading import Source, check, describe, extract, list_files, open_file
@@ -17,6 +18,7 @@ __all__ = [
     "PassingCheck",
     "Source",
     "check",
+    "close_names",
     "describe",
     "extract",
     "layout_path",

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+import posixpath
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from keepsake.exceptions import ReadError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from keepsake.repository.archive.index import Kind
 
 MAX_LINKS = 40
 """How many links Linux follows before it gives up."""
+
+MAX_CLOSE = 3
+"""How many names an error proposes."""
 
 
 class Tree:
@@ -84,6 +89,17 @@ def parents(name: str) -> list[str]:
     """Return the directories above a name, the nearest first."""
     parts = name.split("/")[:-1]
     return ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def close_names(wanted: str, names: Collection[str]) -> list[str]:
+    """Return the names that may have been meant: those written alike, else those of the same file somewhere else.
+
+    Example:
+        >>> close_names("modle.pt", ["model.pt", "train.py"]), close_names("model.pt", ["some/where/model.pt"])
+        (['model.pt'], ['some/where/model.pt'])
+    """
+    alike = difflib.get_close_matches(wanted, names, n=MAX_CLOSE)
+    return alike or [name for name in names if posixpath.basename(name) == posixpath.basename(wanted)][:MAX_CLOSE]
 
 
 def _leaves(name: str, links: Mapping[str, str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import io
 import posixpath
@@ -13,6 +12,7 @@ from keepsake.exceptions import DoesNotExist, ReadError
 from keepsake.repository.archive import index
 from keepsake.repository.archive.extraction import Extraction
 from keepsake.repository.archive.indexed import IndexedArchive
+from keepsake.repository.archive.names import close_names
 from keepsake.repository.archive.stream import StreamReader
 from keepsake.repository.records import ArchiveInfo
 
@@ -289,6 +289,6 @@ class _Hashing(io.RawIOBase):
 
 
 def _no_such_file(path: str, names: Sequence[str], where: str) -> DoesNotExist:
-    close = difflib.get_close_matches(path, names, n=3)
+    close = close_names(path, names)
     facts = [f"close to it: {', '.join(close)}"] if close else [f"it holds: {', '.join(names[:10])}"] if names else []
     return DoesNotExist(f'no file "{path}" in {where or "the archive"}', facts=facts)
