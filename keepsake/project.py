@@ -482,6 +482,8 @@ def init(
     Unlike everything that comes after it, this fails early and loudly: nothing is lost yet. In a distributed job only rank zero
     records; the other ranks get an experiment that does nothing, and so does everybody with ``KEEPSAKE_MODE=disabled``.
 
+    In a notebook, what an earlier cell has begun with this and nobody has ended yet ends now.
+
     Args:
         path: File or directory of the project to save, relative to its directory, such as ``"."``; None saves no code.
         params: Hyperparameters by name: a dict, an ``argparse.Namespace`` or a dataclass. Values of any type are kept as well as
@@ -511,9 +513,17 @@ def init(
         >>> import keepsake
         >>> experiment = keepsake.init(path=".", params={"lr": 0.01})  # doctest: +SKIP
     """
-    return Project(debug=debug).experiments.create(
+    experiment = Project(debug=debug).experiments.create(
         path, params, quiet, disable_heartbeat, resume=resume, name=name, tags=tags, notes=notes
     )
+    if experiment.status.word == "running":
+        from keepsake.recording import cells
+        from keepsake.recording.recorder import live_recorder
+
+        recorder = live_recorder(experiment.repository, experiment.id)
+        if recorder is not None:
+            cells.begin(recorder, quiet=quiet)
+    return experiment
 
 
 def _resumed(project: Project, record: ExperimentRecord, wanted: ExperimentRecord, *, quiet: bool) -> Experiment:

@@ -14,6 +14,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from keepsake.recording import cells
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
@@ -99,7 +101,7 @@ def _at_exit() -> None:
             elif _received is not None:
                 recorder.finish("interrupted", _received.name)
             else:
-                recorder.finish("finished")
+                recorder.finish(*cells.ending_of(recorder))
     except KeyboardInterrupt:
         # The person does not want to wait for what is still being stored, and has been told where it is.
         pass

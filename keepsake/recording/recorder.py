@@ -141,6 +141,9 @@ class Recorder:
         quiet: Say nothing at the start and the end.
         uploader: Who moves it from there to the store where it belongs, if the repository is an outbox.
 
+    Attributes:
+        calls: How often something was recorded.
+
     Raises:
         ValueError: The repository is not on disk.
     """
@@ -186,6 +189,7 @@ class Recorder:
         self._primary_metric = record.primary_metric
         self._next_step = _next_step(record)
         self._warned: set[str] = set()
+        self.calls = 0
 
     @property
     def is_live(self) -> bool:
@@ -324,6 +328,7 @@ class Recorder:
         Who is in holds staged files, which its end would remove with the journal.
         """
         with self._calls:
+            self.calls += 1
             is_live = self._live
             self._calls_in_flight += is_live
         if not is_live:

@@ -65,14 +65,72 @@ def test_a_kernel_that_is_shut_down_has_finished(project: Project, notebook: Not
     assert "ipykernel" not in experiment.command
 
 
-def test_a_cell_that_is_run_again_starts_another_experiment(project: Project, notebook: Notebook) -> None:
-    for _ in range(2):
-        notebook.run(INIT)
-        notebook.run(TRAIN)
+def test_a_cell_that_is_run_again_ends_the_experiment_of_the_time_before(project: Project, notebook: Notebook) -> None:
+    notebook.run(INIT)
+    notebook.run(TRAIN)
+    said = notebook.run(INIT)
+    first, second = project.experiments.list()
+    assert f"experiment {first.short_id()} ends here, because this notebook goes on with {second.short_id()}" in said
+    assert f"{first.short_id()} finished after" in said
+    assert (first.outcome, first.error, second.outcome) == ("finished", None, None)
+    notebook.run(TRAIN)
+    assert "finished" in notebook.run("experiment.stop()")
     first, second = project.experiments.list()
     assert len(first.checkpoints) == len(second.checkpoints) == 3
-    notebook.run("experiment.stop()")
-    assert project.experiments.get(second.id).outcome == "finished"
+    assert second.outcome == "finished"
+    assert "ends here" not in notebook.run(INIT)
+
+
+def test_what_one_cell_begins_goes_on_side_by_side(project: Project, notebook: Notebook) -> None:
+    said = notebook.run("import keepsake\nboth = [keepsake.init(params={'number': number}) for number in range(2)]")
+    assert "ends here" not in said
+    notebook.run("for one in both: one.log({'loss': 1})")
+    assert [experiment.outcome for experiment in project.experiments.list()] == [None, None]
+    assert notebook.run(INIT).count("ends here") == 2
+    assert [experiment.outcome for experiment in project.experiments.list()] == ["finished", "finished", None]
+
+
+def test_going_on_with_an_experiment_does_not_end_it(project: Project, notebook: Notebook) -> None:
+    notebook.run(INIT)
+    assert "ends here" not in notebook.run("again = keepsake.init(resume=experiment.id)")
+    notebook.run(TRAIN)
+    [experiment] = project.experiments.list()
+    assert (experiment.outcome, len(experiment.checkpoints)) == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "error"),
+    [
+        pytest.param("experiment.log({'loss': 1}); 1 / 0", "failed", "ZeroDivisionError: division by zero", id="failed"),
+        pytest.param(
+            "experiment.log({'loss': 1}); raise KeyboardInterrupt", "interrupted", "KeyboardInterrupt", id="interrupted"
+        ),
+        pytest.param("print(experimnet.id)", "finished", None, id="another cell"),
+    ],
+)
+@pytest.mark.parametrize("end", ["run again", "shut down"])
+def test_a_training_that_failed_has_not_finished(
+    project: Project, notebook: Notebook, code: str, outcome: str, error: str | None, end: str
+) -> None:
+    notebook.run(INIT)
+    notebook.run("experiment.log({'loss': 2})")
+    notebook.client.execute_interactive(code, stop_on_error=False, timeout=TIMEOUT_S, output_hook=lambda message: None)
+    notebook.run("print('looking around')")
+    if end == "run again":
+        notebook.run(INIT)
+    else:
+        notebook.manager.shutdown_kernel()
+    experiment = project.experiments.list()[0]
+    assert (experiment.outcome, experiment.error) == (outcome, error)
+
+
+def test_a_training_that_goes_on_after_it_failed_has_finished(project: Project, notebook: Notebook) -> None:
+    notebook.run(INIT)
+    code = "experiment.log({'loss': 2}); 1 / 0"
+    notebook.client.execute_interactive(code, stop_on_error=False, timeout=TIMEOUT_S, output_hook=lambda message: None)
+    notebook.run(TRAIN)
+    notebook.run(INIT)
+    assert project.experiments.list()[0].outcome == "finished"
 
 
 def test_a_cell_that_fails_is_not_the_end(project: Project, notebook: Notebook) -> None:
