@@ -95,7 +95,7 @@ def close_names(wanted: str, names: Collection[str]) -> list[str]:
     """Return the names that may have been meant: those written alike, else those of the same file somewhere else.
 
     Example:
-        >>> close_names("modle.pt", ["model.pt", "train.py"]), close_names("model.pt", ["some/where/model.pt"])
+        >>> close_names("mode1.pt", ["model.pt", "train.py"]), close_names("model.pt", ["some/where/model.pt"])
         (['model.pt'], ['some/where/model.pt'])
     """
     alike = difflib.get_close_matches(wanted, names, n=MAX_CLOSE)
