@@ -19,6 +19,7 @@ ENVIRONMENT = {
     "KEEPSAKE_USER, KEEPSAKE_HOST": "recorded instead of the user's and the machine's name",
     "KEEPSAKE_REDACT": "further names of params whose values are hidden, separated by commas",
     "KEEPSAKE_CACHE_DIR": "where caches are kept, instead of the directory for caches of the user",
+    "KEEPSAKE_CACHE_SIZE": "how much of saved files is kept there for use; default: 10 GB",
     "KEEPSAKE_COLUMNS": "the columns of keepsake ls, like -c",
     "KEEPSAKE_LOG": "least level of messages: debug, info (default), warning, error",
     "KEEPSAKE_DEBUG": "1: show where errors come from, like -v",
