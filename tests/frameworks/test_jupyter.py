@@ -144,6 +144,22 @@ def test_a_cell_that_fails_is_not_the_end(project: Project, notebook: Notebook) 
     assert len(experiment.checkpoints) == 3
 
 
+def test_a_kernel_that_is_restarted_ends_the_experiment(project: Project, notebook: Notebook) -> None:
+    notebook.run(INIT)
+    notebook.run(TRAIN)
+    notebook.manager.restart_kernel()
+    [experiment] = project.experiments.list()
+    assert (experiment.outcome, len(experiment.checkpoints)) == ("finished", 3)
+
+
+def test_what_is_recorded_after_the_end_is_added(project: Project, notebook: Notebook) -> None:
+    notebook.run(INIT)
+    notebook.run("experiment.stop()")
+    notebook.run(TRAIN)
+    [experiment] = project.experiments.list()
+    assert (experiment.outcome, len(experiment.checkpoints)) == ("finished", 3)
+
+
 @pytest.mark.parametrize("end", ["restart", "kill"])
 def test_what_a_kernel_accepted_outlives_it(project: Project, notebook: Notebook, end: str) -> None:
     notebook.run(INIT)
