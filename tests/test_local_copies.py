@@ -7,8 +7,10 @@ import os
 import pickle
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,13 +20,14 @@ from keepsake import Checkpoint, Project
 from keepsake.checkout import kept
 from keepsake.exceptions import ConfigInvalid, DoesNotExist, ReadError, WriteError
 from keepsake.repository import layout
+from keepsake.repository.repository import Repository
 from tests.conftest import Script, bound_by_permissions
 
 FILES = {"out/model.pt": b"weights" * 1000, "out/config.json": b"{}", "out/deep/er/tokens": b"a b c", "out/run": b"#!"}
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("KEEPSAKE_CACHE_DIR", str(tmp_path / "cache"))
     yield tmp_path / "cache"
     # As at the end of a process.
@@ -277,7 +280,7 @@ def test_two_processes_that_ask_at_once_fetch_once(project: Project, script: Cal
     assert [first.line(), first.line()] == ["fetching", "waiting"]
     second = script(FETCH.format(wait="pass", id=checkpoint.experiment.id))
     # It says so once it has found that somebody is at it.
-    assert "waiting for another process" in second.process.stderr.readline()
+    assert "which is being fetched already" in second.process.stderr.readline()
     first.process.stdin.write("\n")
     first.process.stdin.flush()
     line = f"{checkpoint.path('out/model.pt')} {len(FILES['out/model.pt'])}"
@@ -296,6 +299,42 @@ def test_a_process_that_is_killed_leaves_nothing_half_done(project: Project, cac
     assert len(list(cache.glob(".keepsake-checkout-*"))) == 1
     assert checkpoint.path("out/model.pt").read_bytes() == FILES["out/model.pt"]
     assert list(cache.glob(".keepsake-checkout-*")) == []
+
+
+def test_threads_that_ask_at_once_fetch_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = saved(project)
+    extract, fetched = Repository.extract_archive, []
+
+    def counted(self: Repository, *arguments: Any, **options: Any) -> list[str]:
+        fetched.append(options["only"])
+        return extract(self, *arguments, **options)
+
+    monkeypatch.setattr(Repository, "extract_archive", counted)
+    with ThreadPoolExecutor(8) as pool:
+        copies = list(pool.map(checkpoint.path, ["out/model.pt", "out/config.json"] * 8))
+    assert len(set(copies)) == 2
+    assert sorted(fetched) == ["out/config.json", "out/model.pt"]
+
+
+def test_processes_that_have_ended_leave_no_files_behind(project: Project, cache: Path, script: Callable[..., Script]) -> None:
+    checkpoint = saved(project)
+    one = script(f'import keepsake\nprint(keepsake.experiments.get("{checkpoint.experiment.id}").best().path("out/model.pt"))')
+    assert one.wait() == 0, one.stderr
+    assert sorted(path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".sqlite") == [
+        "files.lock",
+        "kept.json",
+        "model.pt",
+    ]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list open files")
+def test_many_checkpoints_take_no_more_open_files_than_one(project: Project) -> None:
+    before, *others = several(project, 5)
+    before.path("model.pt")
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
+    for checkpoint in others:
+        checkpoint.path("model.pt")
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_files
 
 
 # --- room -------------------------------------------------------------------------------------------------------------

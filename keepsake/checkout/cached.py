@@ -33,7 +33,7 @@ DEFAULT_SIZE = "10 GB"
 less than a tenth of a small laptop's disk."""
 
 PATIENCE_S = 1.0
-"""How long another process may fetch the same checkpoint before people are told what is waited for."""
+"""How long somebody else may fetch the same checkpoint before people are told what is waited for."""
 
 GUARD_PATIENCE_S = 10.0
 """How long to wait for somebody who hands out a path or makes room, which takes milliseconds."""
@@ -125,7 +125,7 @@ def _alone(kept: KeptFiles, record: CheckpointRecord) -> Iterator[None]:
     """Fetch a checkpoint while nobody else does: who waits finds what they want when it is their turn."""
     lock = ProcessLock(kept.place.with_name(f"{kept.place.name}.lock"))
     if not lock.acquire(wait_s=PATIENCE_S):
-        messages.info(f"waiting for another process that fetches checkpoint {layout.short_id(record.id)}")
+        messages.info(f"waiting for checkpoint {layout.short_id(record.id)}, which is being fetched already")
         lock.acquire(wait_s=math.inf)
     try:
         yield

@@ -35,7 +35,8 @@ class KeptFiles:
     """The copy of one checkpoint.
 
     Below its place lie ``files``, with what was saved; ``kept.json``, which says what of that is whole, and whose time is when somebody
-    asked last; and ``users``, with a file for each process that was given a path, which it has locked for as long as it lives.
+    asked last; and ``users``, with a file for each process that was given a path. The directory ``users`` beside all places has a file of
+    the same name, which the process has locked for as long as it lives: one for all that it uses, since files that it may open are few.
 
     A file is there for others once it stands in ``kept.json``, which is replaced whole, and as long as its length and time are those that
     stand there: whatever else lies around is as if it were not there.
@@ -49,6 +50,7 @@ class KeptFiles:
         self._files = place / "files"
         self._said = place / "kept.json"
         self._users = place / "users"
+        self._processes = place.parent.parent / "users"
 
     # --- what is there ----------------------------------------------------------------------------------------------
 
@@ -129,15 +131,11 @@ class KeptFiles:
         """Say that this process uses it, until it ends; does nothing where the cache can only be read, since nobody can remove it then."""
         with suppress(OSError):
             os.utime(self._said)
-        mark = _marks.get(self.place)
-        if mark is not None and mark[0].exists():
-            return
         with suppress(OSError):
+            mark = self._users / _own_name(self._processes)
             self._users.mkdir(parents=True, exist_ok=True)
-            path = self._users / f"{os.getpid()}-{os.urandom(8).hex()}"
-            lock = ProcessLock(path)
-            if lock.acquire():
-                _marks[self.place] = path, lock
+            mark.touch()
+            _own_marks.add(mark)
 
     def is_used(self) -> bool:
         """Tell whether somebody may still use a path that was handed out; forgets the processes that have ended."""
@@ -148,8 +146,22 @@ class KeptFiles:
         except OSError:
             return False
         # All of them: those of processes that have ended are removed on the way.
-        alive = [mark for mark in marks if _is_alive(mark)]
+        alive = [mark for mark in marks if self._is_alive(mark)]
         return bool(alive)
+
+    def _is_alive(self, mark: Path) -> bool:
+        path = self._processes / mark.name
+        with suppress(OSError):
+            if path.exists():
+                lock = ProcessLock(path)
+                if not lock.acquire():
+                    return True
+                alive = not lock.is_real and time.time() - mark.stat().st_mtime < LEFT_BEHIND_S
+                lock.release(remove=not alive)
+                if alive:
+                    return True
+            mark.unlink()
+        return False
 
     def last_used(self) -> float:
         """Return when somebody asked for it last, in seconds since the epoch; 0 where nothing is whole yet."""
@@ -159,33 +171,46 @@ class KeptFiles:
             return 0.0
 
 
-_marks: dict[Path, tuple[Path, ProcessLock]] = {}
-"""What this process uses, by place: the file that says so, and the lock on it."""
+_own_locks: dict[Path, tuple[Path, ProcessLock]] = {}
+"""What says that this process lives, by the directory that it says so in: the file, and the lock on it."""
+
+_own_marks: set[Path] = set()
+"""The files of this process among the users of what it uses; they would only be in the way of others when it has ended."""
+
+
+def _own_name(directory: Path) -> str:
+    """Return the name under which this process says in a directory that it lives."""
+    path, lock = _own_locks.get(directory, (None, None))
+    if path is None or not path.exists():
+        if lock is not None:
+            # Somebody has removed the cache.
+            lock.release()
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"{os.getpid()}-{os.urandom(8).hex()}"
+        lock = ProcessLock(path)
+        lock.acquire()
+        _own_locks[directory] = path, lock
+    return path.name
 
 
 def _leave() -> None:
-    for _, lock in _marks.values():
+    for mark in _own_marks:
+        with suppress(OSError):
+            mark.unlink()
+    for _, lock in _own_locks.values():
         lock.release()
-    _marks.clear()
+    _forget()
+
+
+def _forget() -> None:
+    _own_marks.clear()
+    _own_locks.clear()
 
 
 atexit.register(_leave)
 if hasattr(os, "register_at_fork"):
-    # The locks stay the parent's.
-    os.register_at_fork(after_in_child=_marks.clear)
-
-
-def _is_alive(mark: Path) -> bool:
-    lock = ProcessLock(mark)
-    try:
-        age_s = time.time() - mark.stat().st_mtime
-        if not lock.acquire():
-            return True
-    except OSError:
-        return False
-    alive = not lock.is_real and age_s < LEFT_BEHIND_S
-    lock.release(remove=not alive)
-    return alive
+    # They stay the parent's.
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _is_in(name: str, directory: str) -> bool:

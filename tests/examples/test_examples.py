@@ -51,6 +51,9 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path: Path, monke
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     accuracy = notebook.cells[-1].outputs[0].data["text/plain"]
     assert float(accuracy) > 0.8
+    shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in data for data in shown) >= 1
+    assert any("train_accuracy" in data.get("text/html", "") for data in shown)
     experiments = json.loads(run("-m", "keepsake", "ls", "--json", cwd=tmp_path))
     assert [one["status_reason"] for one in experiments] == ["finished"] * 3
     assert sorted(one["params"]["alpha"] for one in experiments) == [1e-5, 1e-3, 1e-1]
