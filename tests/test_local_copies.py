@@ -21,7 +21,7 @@ from keepsake.checkout import kept
 from keepsake.exceptions import ConfigInvalid, DoesNotExist, ReadError, WriteError
 from keepsake.repository import layout
 from keepsake.repository.repository import Repository
-from tests.conftest import Script, bound_by_permissions
+from tests.conftest import ROOT, Script, bound_by_permissions
 
 FILES = {"out/model.pt": b"weights" * 1000, "out/config.json": b"{}", "out/deep/er/tokens": b"a b c", "out/run": b"#!"}
 
@@ -410,3 +410,23 @@ def test_a_limit_that_is_none_is_an_error(project: Project, monkeypatch: pytest.
     monkeypatch.setenv("KEEPSAKE_CACHE_SIZE", size)
     with pytest.raises(ConfigInvalid, match=f'KEEPSAKE_CACHE_SIZE is "{size}"'):
         checkpoint.path("out/model.pt")
+
+
+# --- what keepsake 0.4.2 has written ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["directories", "files"])
+def test_files_of_the_original_are_served_too(name: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "tests" / "compat" / "golden" / name / "repository", tmp_path / "repository")
+    found = Project(repository=f"file://{tmp_path}/repository", directory=tmp_path).experiments.list()
+    checkpoints = [checkpoint for experiment in found for checkpoint in experiment.checkpoints if checkpoint.path is not None]
+    assert checkpoints
+    for checkpoint in checkpoints:
+        files = [file.path for file in checkpoint.files() if file.kind == "file"]
+        content = {file: checkpoint.open(file).read() for file in files}
+        lone = checkpoint.path(files[0])
+        assert lone.read_bytes() == content[files[0]]
+        directory = checkpoint.directory()
+        assert lone.is_relative_to(directory)
+        root = lone.parents[len(Path(files[0]).parts) - 1]
+        assert {file: (root / file).read_bytes() for file in files} == content
