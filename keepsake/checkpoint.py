@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from keepsake.experiment import Experiment
     from keepsake.repository.archive import ArchivedFile
 
-__all__ = ["Checkpoint", "CheckpointList", "PrimaryMetric"]
+__all__ = ["Checkpoint", "CheckpointList", "PrimaryMetric", "SavedPath"]
 
 
 class Checkpoint:

@@ -84,7 +84,7 @@ def _handed_out(kept: KeptFiles, name: str) -> Path | None:
 
 
 def _fetched(repository: Repository, record: CheckpointRecord, kept: KeptFiles, name: str, limit_bytes: float) -> Path:
-    with _explained(kept.place):
+    with _explained(cache_directory()):
         kept.place.mkdir(parents=True, exist_ok=True)
         with _guard():
             # Before anything lies there, so that nobody removes it while it comes.
