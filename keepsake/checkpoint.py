@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, SupportsIndex, overload
 
-from keepsake.exceptions import DoesNotExist
+from keepsake.display import text
+from keepsake.display.page import Displayed
+from keepsake.exceptions import DoesNotExist, KeepsakeError
 from keepsake.repository import layout
 from keepsake.repository.records import ArchiveInfo, CheckpointRecord, PrimaryMetric
 
@@ -14,13 +16,14 @@ if TYPE_CHECKING:
     import os
     from datetime import datetime
 
+    from keepsake.display.page import Page
     from keepsake.experiment import Experiment
     from keepsake.repository.archive import ArchivedFile
 
 __all__ = ["Checkpoint", "CheckpointList", "PrimaryMetric", "SavedPath"]
 
 
-class Checkpoint:
+class Checkpoint(Displayed):
     """Metrics, and the files saved with them, at one step of an experiment.
 
     Made by `Experiment.checkpoint`, and found in `Experiment.checkpoints`.
@@ -196,6 +199,19 @@ class Checkpoint:
             raise DoesNotExist(f"checkpoint {self.short_id()} has no files: it was made without path")
         self.experiment.wait_for_files(self.record)
 
+    def _page(self) -> Page:
+        from keepsake.display import notebook
+
+        files: list[ArchivedFile] = []
+        annotation, problem = None, ""
+        try:
+            annotation = self.experiment.summary
+            # What is on its way is not waited for, and an archive without an index is not read from end to end.
+            files = self.files() if self.archive is not None and self.archive.index_sha256 is not None else []
+        except KeepsakeError as err:
+            problem = err.message
+        return notebook.checkpoint_page(self.experiment.record, self.record, files, annotation, problem)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Checkpoint) and self.id == other.id
 
@@ -203,7 +219,7 @@ class Checkpoint:
         return hash(self.id)
 
     def __repr__(self) -> str:
-        metrics = ", ".join(f"{name}={value!r}" for name, value in self.metrics.items())
+        metrics = ", ".join(f"{text.safe(name)}={value!r}" for name, value in self.metrics.items())
         return f"<Checkpoint {self.short_id()} step {self.step}{': ' if metrics else ''}{metrics}>"
 
 
@@ -254,7 +270,7 @@ class SavedPath(str):
         return str, (str(self),)
 
 
-class CheckpointList(list[Checkpoint]):
+class CheckpointList(Displayed, list[Checkpoint]):
     """Checkpoints, oldest first; a slice is a list of the same kind.
 
     Example:
@@ -284,6 +300,12 @@ class CheckpointList(list[Checkpoint]):
             raise ValueError(f"no shared primary metric (there are {found})")
         return names.pop()
 
+    def _page(self) -> Page:
+        from keepsake.display import notebook
+
+        records = {checkpoint.experiment.id: checkpoint.experiment.record for checkpoint in self}
+        return notebook.checkpoints_page(list(records.values()), [checkpoint.record for checkpoint in self])
+
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> Checkpoint: ...
     @overload
@@ -310,4 +332,4 @@ class _Columns(Mapping[str, list[Any]]):
         return sum(1 for _ in self)
 
     def __repr__(self) -> str:
-        return f"<metrics {', '.join(self)}>"
+        return f"<metrics {', '.join(map(text.safe, self))}>"

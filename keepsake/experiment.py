@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, SupportsIndex, o
 
 from keepsake import annotating
 from keepsake.checkpoint import Checkpoint, CheckpointList, PrimaryMetric
-from keepsake.exceptions import DoesNotExist
+from keepsake.display import text
+from keepsake.display.page import Displayed
+from keepsake.exceptions import DoesNotExist, KeepsakeError
 from keepsake.history import History
 from keepsake.recording.recorder import DisabledRecorder, Ending, Recording, live_recorder
 from keepsake.repository import annotations as said
-from keepsake.repository import layout
+from keepsake.repository import history, layout
 from keepsake.repository.annotations import Annotation, check_label
 from keepsake.repository.history import Point
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
-from keepsake.repository.status import Outcome, Status
+from keepsake.repository.status import Heartbeat, Outcome, Status
+from keepsake.repository.summary import Summary
 
 if TYPE_CHECKING:
     import os
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from types import TracebackType
 
+    from keepsake.display.page import Page
     from keepsake.project import Project
     from keepsake.repository.archive import ArchivedFile
     from keepsake.repository.repository import Repository
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "ExperimentList"]
 
 
-class Experiment:
+class Experiment(Displayed):
     """One run of a training: its code, params, packages and checkpoints.
 
     Made by `keepsake.init`, and found by ``keepsake.experiments``. Fields are as of the moment when it was loaded; `refresh`
@@ -282,6 +286,16 @@ class Experiment:
         if self._recording is not None and self._recording.is_live:
             return Status("running", "running", utc_now())
         return self.record.status
+
+    @property
+    def summary(self) -> Summary:
+        """What tables show of it, as data."""
+        summary = Summary.of(self.record)
+        summary.annotation = self._said()
+        if self.status.word == "running" and summary.heartbeat is None:
+            # By this process, which need not ask the repository.
+            summary.heartbeat = Heartbeat(0.0, utc_now())
+        return summary
 
     def is_running(self) -> bool:
         """Tell whether it runs now, anywhere: its heartbeat in the repository decides."""
@@ -619,6 +633,25 @@ class Experiment:
         checkpoint = None if code_only else self.best() or self.latest()
         checkout(self, checkpoint, target, path=path, code=not weights_only, quiet=quiet)
 
+    def _page(self) -> Page:
+        from keepsake.display import notebook
+
+        record = self.record
+        if self.status.word == "running" and record.heartbeat is None:
+            record = replace(record, heartbeat=Heartbeat(0.0, utc_now()))
+        courses, annotation, problem = history.courses((), record.checkpoints), None, ""
+        try:
+            annotation = self.summary
+            if self._is_stored:
+                courses = self.repository.courses(record)
+                own = {checkpoint.id for checkpoint in record.checkpoints}
+                given = {name: alias.checkpoint for name, alias in said.aliases(self.repository).items()}
+                annotation.aliases = {name: id for name, id in given.items() if id in own}
+        except KeepsakeError as err:
+            # A notebook shows what it has, also where the store cannot be reached.
+            problem = err.message
+        return notebook.experiment_page(record, courses, annotation, problem)
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the live part behind: a copy in another process reads, and does not record."""
         return self.__dict__ | ({} if isinstance(self._recording, DisabledRecorder) else {"_recording": None})
@@ -631,7 +664,7 @@ class Experiment:
 
     def __repr__(self) -> str:
         count = len(self.record.checkpoints)
-        params = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
+        params = ", ".join(f"{text.safe(name)}={value!r}" for name, value in self.params.items())
         return f"<Experiment {self.short_id()} {self.status.word}, {count} checkpoints{': ' if params else ''}{params}>"
 
 
@@ -642,7 +675,7 @@ def _ending(error: BaseException | None) -> tuple[Outcome, BaseException | None]
     return ("interrupted" if isinstance(error, KeyboardInterrupt) else "failed"), error
 
 
-class ExperimentList(list[Experiment]):
+class ExperimentList(Displayed, list[Experiment]):
     """Experiments, oldest first; a slice is a list of the same kind."""
 
     def __init__(self, experiments: Iterable[Experiment] = ()) -> None:
@@ -660,6 +693,12 @@ class ExperimentList(list[Experiment]):
             found = f"several: {', '.join(sorted(names))}" if names else "none"
             raise ValueError(f"no shared primary metric (there are {found})")
         return names.pop()
+
+    def _page(self) -> Page:
+        from keepsake.display import notebook
+
+        courses = [notebook.course(experiment.record) for experiment in self[-notebook.ROWS_SHOWN :]]
+        return notebook.experiments_page([experiment.summary for experiment in self], courses)
 
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> Experiment: ...

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from keepsake.display import text
+from keepsake.display.page import Displayed
+
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from keepsake.display.page import Page
     from keepsake.repository.history import Point
 
 __all__ = ["History"]
 
 
-class History(Mapping[str, list[Any]]):
+class History(Displayed, Mapping[str, list[Any]]):
     """A table with one row for each step and one column for each metric.
 
     ``history["loss"]`` is a column: one value for each row, None where that metric has none there. Made by `Experiment.history`.
@@ -76,8 +80,13 @@ class History(Mapping[str, list[Any]]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def _page(self) -> Page:
+        from keepsake.display import notebook
+
+        return notebook.history_page(len(self.steps), {name: self.series(name)[1] for name in self})
+
     def __repr__(self) -> str:
-        return f"<History of {len(self.steps)} steps: {', '.join(self)}>"
+        return f"<History of {len(self.steps)} steps: {', '.join(map(text.safe, self))}>"
 
 
 def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

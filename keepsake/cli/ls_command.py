@@ -225,9 +225,10 @@ def _print_table(table: ExperimentTable, form: str) -> None:
 
         csv.writer(sys.stdout, dialect="excel-tab" if form == "tsv" else "excel", lineterminator="\n").writerows(table.values())
     elif form == "md":
-        heading, *rows = ([cell.replace("|", "\\|") for cell in row] for row in table.rows())
-        for row in (heading, ["---"] * len(heading), *rows):
-            click.echo(f"| {' | '.join(row)} |")
+        from keepsake.display import markdown
+
+        for line in markdown.table(table.rows()):
+            click.echo(line)
     else:
         click.echo("\n".join(table.lines()), color=True)
         if terminal.is_terminal():

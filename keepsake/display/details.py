@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keepsake.display import text
@@ -91,7 +92,7 @@ def experiment_details(
     metrics = metric_table(record, courses if courses is not None else history.courses((), record.checkpoints), view)
     page += _section(view, metrics[0], metrics[1:]) if metrics else []
     page += _section(view, f"Checkpoints ({len(record.checkpoints)})", checkpoint_table(record, aliases, view))
-    page += _closing(_commands(record, view), options, view)
+    page += _closing(_commands(record, view) if view.flags else {}, options, view)
     return page
 
 
@@ -116,13 +117,11 @@ def checkpoint_details(
     """
     short = checkpoint.id[: view.short]
     page = _checkpoint_head(record, checkpoint, view, annotation)
-    metrics = checkpoint.metrics.items()
-    facts = [Fact(f"  {metric_name(record, name)}", text.cell(value), value_style(value)) for name, value in metrics]
-    page += _section(view, "Metrics", one_below_the_other(facts, view))
+    page += _section(view, "Metrics", one_below_the_other(_indented(metric_facts(record, checkpoint)), view))
     page += _section(view, "Files", _files(files, view))
     page += ["", *_title(record, view), *_head(record, view, annotation)]
     page += _params(record, view)
-    commands = {f"keepsake checkout {short} -o out/": "get code and these files"} if checkpoint.has_files else {}
+    commands = {f"keepsake checkout {short} -o out/": "get code and these files"} if checkpoint.has_files and view.flags else {}
     page += _closing(commands, options, view)
     return page
 
@@ -132,13 +131,16 @@ def checkpoint_details(
 
 def _title(record: ExperimentRecord, view: View) -> list[str]:
     short = record.id[: view.short]
-    status = _status(record, view) + (f"  {text.NOT_UPLOADED}" if not record.is_uploaded else "")
-    first, *further = hanging(f"Experiment {short}  ", status, view, STATUS_STYLES[record.status.word])
+    first, *further = hanging(f"Experiment {short}  ", status_line(record, view), view, STATUS_STYLES[record.status.word])
     return [first.replace(short, view.style(short, "bold"), 1), *further]
 
 
+def status_line(record: ExperimentRecord, view: View) -> str:
+    """Return the status with its reason, such as ``stopped (finished) 12m ago``, and whether something is not uploaded yet."""
+    return _status(record, view) + (f"  {text.NOT_UPLOADED}" if not record.is_uploaded else "")
+
+
 def _status(record: ExperimentRecord, view: View) -> str:
-    """Return the status with its reason, such as ``stopped (finished) 12m ago``."""
     status, error = record.status, text.safe(record.error or "")
     if status.reason == "failed":
         took = f" after {text.span((record.ended - record.created).total_seconds())}" if record.ended is not None else ""
@@ -154,6 +156,15 @@ def _status(record: ExperimentRecord, view: View) -> str:
 
 
 def _head(record: ExperimentRecord, view: View, annotation: Annotated | None) -> list[str]:
+    return [
+        *one_below_the_other([Fact("ID", _id(record.id, view))], view),
+        *(_names(annotation, view) if annotation is not None else []),
+        *one_below_the_other(run_facts(record, view, annotation), view),
+    ]
+
+
+def run_facts(record: ExperimentRecord, view: View, annotation: Annotated | None) -> list[Fact]:
+    """Return when, how and where an experiment ran, what was saved of it, and the notes on it."""
     facts = {
         "Ran": _ran(record, view),
         "Resumed": _resumed(record),
@@ -164,11 +175,7 @@ def _head(record: ExperimentRecord, view: View, annotation: Annotated | None) ->
     }
     if annotation is not None and annotation.notes.strip():
         facts["Notes"] = "\n".join(text.safe(line) for line in annotation.notes.strip().splitlines())
-    return [
-        *one_below_the_other([Fact("ID", _id(record.id, view))], view),
-        *(_names(annotation, view) if annotation is not None else []),
-        *one_below_the_other([Fact(name, value) for name, value in facts.items() if value], view),
-    ]
+    return [Fact(name, value) for name, value in facts.items() if value]
 
 
 def _id(id: str, view: View) -> str:
@@ -181,12 +188,7 @@ def _id(id: str, view: View) -> str:
 
 def _names(annotation: Annotated, view: View) -> list[str]:
     """Return name, tags and aliases: side by side where there is room, else one below the other."""
-    said = {
-        "Name": text.safe(annotation.name),
-        "Tags": ", ".join(map(text.safe, annotation.tags)),
-        "Aliases": ", ".join(f"@{text.safe(alias)}" for alias in annotation.aliases),
-    }
-    facts = [Fact(name, value) for name, value in said.items() if value]
+    facts = name_facts(annotation)
     if not facts:
         return []
     start = one_below_the_other(facts[:1], view)
@@ -194,6 +196,16 @@ def _names(annotation: Annotated, view: View) -> list[str]:
     if len(start) == 1 and (view.width is None or text.width(line) <= view.width):
         return [line]
     return one_below_the_other(facts, view)
+
+
+def name_facts(annotation: Annotated) -> list[Fact]:
+    """Return the name, the tags and the aliases that an experiment has been given."""
+    said = {
+        "Name": text.safe(annotation.name),
+        "Tags": ", ".join(map(text.safe, annotation.tags)),
+        "Aliases": ", ".join(f"@{text.safe(alias)}" for alias in annotation.aliases),
+    }
+    return [Fact(name, value) for name, value in said.items() if value]
 
 
 def _ran(record: ExperimentRecord, view: View) -> str:
@@ -269,21 +281,30 @@ def _saved_checkpoints(record: ExperimentRecord) -> str:
 def _checkpoint_head(
     record: ExperimentRecord, checkpoint: CheckpointRecord, view: View, annotation: Annotated | None
 ) -> list[str]:
-    age = text.age((view.now - checkpoint.created).total_seconds())
+    facts = checkpoint_facts(record, checkpoint, annotation)
+    return [
+        f"Checkpoint {view.style(checkpoint.id[: view.short], 'bold')}  {made(checkpoint, view)}",
+        *one_below_the_other([Fact("ID", _id(checkpoint.id, view)), *facts], view),
+    ]
+
+
+def made(checkpoint: CheckpointRecord, view: View) -> str:
+    """Return the step of a checkpoint and how long ago it was made."""
+    return f"step {checkpoint.step}, {text.age((view.now - checkpoint.created).total_seconds())} ago"
+
+
+def checkpoint_facts(record: ExperimentRecord, checkpoint: CheckpointRecord, annotation: Annotated | None) -> list[Fact]:
+    """Return a checkpoint's aliases, when it was made, what makes it stand out, and what was saved."""
     noted = notes(record, annotation.aliases if annotation is not None else {}).get(checkpoint.id, [])
     places = [note for note in noted if not note.startswith("@")]
     aliases = [note for note in noted if note.startswith("@")]
     facts = {
-        "ID": _id(checkpoint.id, view),
         "Aliases": ", ".join(aliases),
         "Made": text.local(checkpoint.created),
         "Place": f"{' and '.join(places)} of its experiment" if places else "",
         "Saved": _saved(checkpoint),
     }
-    return [
-        f"Checkpoint {view.style(checkpoint.id[: view.short], 'bold')}  step {checkpoint.step}, {age} ago",
-        *one_below_the_other([Fact(name, value) for name, value in facts.items() if value], view),
-    ]
+    return [Fact(name, value) for name, value in facts.items() if value]
 
 
 def _saved(checkpoint: CheckpointRecord) -> str:
@@ -307,12 +328,29 @@ def _counted(heading: str, count: int) -> str:
 
 
 def _params(record: ExperimentRecord, view: View) -> list[str]:
-    params = flatten(record.params)
-    shown = list(params.items())[:PARAMS_SHOWN] if view.is_short else params.items()
-    facts = [Fact(f"  {text.safe(name)}", text.cell(value), value_style(value)) for name, value in shown]
-    more = len(params) - len(facts)
-    body = [*side_by_side(facts, view), *([f"  … {more} more: --all"] if more else [])]
-    return _section(view, _counted("Params", len(params)), body)
+    facts = param_facts(record)
+    shown = facts[:PARAMS_SHOWN] if view.is_short else facts
+    more = len(facts) - len(shown)
+    body = [*side_by_side(_indented(shown), view), *([f"  {view.more(more, '--all')}"] if more else [])]
+    return _section(view, _counted("Params", len(facts)), body)
+
+
+def param_facts(record: ExperimentRecord) -> list[Fact]:
+    """Return the params, nested ones with dotted names."""
+    return _value_facts(flatten(record.params))
+
+
+def metric_facts(record: ExperimentRecord, checkpoint: CheckpointRecord) -> list[Fact]:
+    """Return the metrics of a checkpoint of an experiment."""
+    return _value_facts({metric_name(record, name): value for name, value in checkpoint.metrics.items()})
+
+
+def _value_facts(values: Mapping[str, Any]) -> list[Fact]:
+    return [Fact(text.safe(name), text.cell(value), value_style(value)) for name, value in values.items()]
+
+
+def _indented(facts: Sequence[Fact]) -> list[Fact]:
+    return [replace(fact, name=f"  {fact.name}") for fact in facts]
 
 
 def _packages(packages: Mapping[str, str], view: View) -> list[str]:
@@ -321,18 +359,23 @@ def _packages(packages: Mapping[str, str], view: View) -> list[str]:
         return _section(view, _counted("Packages", len(facts)), side_by_side(facts, view))
     if not packages:
         return []
+    first, *further = one_below_the_other([Fact("Packages", telling_packages(packages, view))], view)
+    return ["", first.replace("Packages", view.style("Packages", "bold"), 1), *further]
+
+
+def telling_packages(packages: Mapping[str, str], view: View) -> str:
+    """Return those packages that tell most, in one line."""
     ordered = sorted(packages.items(), key=lambda item: item[0].lower() not in TELLING_PACKAGES)
     shown = [f"{text.safe(name)} {text.safe(version)}" for name, version in ordered[:PACKAGES_SHOWN]]
-    more = [f"… {len(packages) - len(shown)} more: --all"] if len(packages) > len(shown) else []
-    first, *further = one_below_the_other([Fact("Packages", ", ".join([*shown, *more]))], view)
-    return ["", first.replace("Packages", view.style("Packages", "bold"), 1), *further]
+    more = [view.more(len(packages) - len(shown), "--all")] if len(packages) > len(shown) else []
+    return ", ".join([*shown, *more])
 
 
 def _files(files: Sequence[ArchivedFile], view: View) -> list[str]:
     entries = [file for file in files if file.kind != "directory"]
     shown = entries[:FILES_SHOWN] if view.is_short else entries
     more = len(entries) - len(shown)
-    return [*file_table(shown, view), *([f"… {more} more: --files"] if more else [])] if entries else []
+    return [*file_table(shown, view), *([view.more(more, "--files")] if more else [])] if entries else []
 
 
 # --- end ------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keepsake.display import text
-from keepsake.display.tables import STATUS_STYLES, Column, View, fitting, lines
+from keepsake.display.tables import STATUS_STYLES, Column, View, fitting, hidden_columns, lines
+from keepsake.display.trends import TrendColumn
 from keepsake.exceptions import InvalidQuery
 from keepsake.repository.records import is_comparable
 
@@ -87,9 +88,14 @@ class ExperimentTable:
         running: Whether it is the table of running experiments, with what matters there.
         choice: Which columns are wanted.
         counts: How many experiments there are and how many of them run, where these are not all of them.
+        trends: For each experiment the values of its primary metric, oldest first, or none; a column shows their course.
+        rows: How many are shown: the last ones. What is said of them, and which columns there are, goes by all.
 
     Raises:
         InvalidQuery: A column is asked for that does not exist.
+
+    Attributes:
+        shown: The columns that fit.
     """
 
     def __init__(
@@ -101,11 +107,14 @@ class ExperimentTable:
         running: bool = False,
         choice: Choice | None = None,
         counts: tuple[int, int] | None = None,
+        trends: Sequence[Sequence[Any]] = (),
+        rows: int | None = None,
     ) -> None:
         self._summaries = summaries
         self._view = view
         self._mentioned = mentioned
         self._counted = counts
+        self._trends = trends
         self._best_of = [summary.best_row for summary in summaries]
         self._latest_of = [summary.latest_row for summary in summaries]
         self._metrics = [summary.shown_metrics for summary in summaries]
@@ -113,12 +122,13 @@ class ExperimentTable:
         self._shared_metric = _shared_metric(summaries)
         self._best = _best_row(self._metrics, self._best_of, self._shared_metric)
         self._chosen = _chosen(list(self._candidates(running)), choice or Choice())
-        self._columns = [candidate.build() for candidate in self._chosen]
-        self._shown = fitting(self._columns, view.width)
+        columns = (candidate.build() for candidate in self._chosen)
+        self._columns = [column if rows is None else column.last(rows) for column in columns]
+        self.shown = fitting(self._columns, view.width)
 
     def lines(self) -> list[str]:
         """Return headings and rows."""
-        return lines(self._shown, self._view.style)
+        return lines(self.shown, self._view.style)
 
     def rows(self) -> Iterator[list[str]]:
         """Yield headings and rows as they are read by people, without anything around them."""
@@ -228,6 +238,14 @@ class ExperimentTable:
             yield self._recorded(
                 f"metrics.{name}", name, values, (level, index), is_wanted, text.column, starred=starred, suffix=suffix
             )
+            if any(self._trends) and not index:
+                yield self._trend_column()
+
+    def _trend_column(self) -> _Candidate:
+        def build() -> Column:
+            return TrendColumn.of("TREND", list(self._trends), self._view, (BEST, 0))
+
+        return _Candidate("trend", True, (BEST, 0), build, lambda: [_NOTHING] * len(self._trends))
 
     def _recorded(
         self,
@@ -280,7 +298,7 @@ class ExperimentTable:
         total, running = self._counted or (shown, self._words.count("running"))
         counts = f"{text.plural(total, 'experiment')}{f', {running} running' if running else ''}."
         if shown < total:
-            counts = f"Showing {shown:,} of {counts[:-1]} (-n 0 for all)."
+            counts = f"Showing {shown:,} of {counts[:-1]}{self._flag(' (-n 0 for all)')}."
         if self._shared_metric is None or self._best is None:
             return counts
         name = self._shared_metric.name
@@ -292,14 +310,15 @@ class ExperimentTable:
             return ""
         same = {name: values[0] for name, values in _param_values(self._summaries).items() if not _differs(values)}
         shown = [f"{text.safe(name)}={text.cut(text.cell(value))}" for name, value in list(same.items())[:SAME_PARAMS_SHOWN]]
-        more = f" … {len(same) - SAME_PARAMS_SHOWN} more (--all)" if len(same) > SAME_PARAMS_SHOWN else ""
+        more = f" … {len(same) - SAME_PARAMS_SHOWN} more{self._flag(' (--all)')}" if len(same) > SAME_PARAMS_SHOWN else ""
         return f"Same in all: {' '.join(shown)}{more}" if shown else ""
 
     def _hidden(self) -> str:
-        hidden = [column.heading.lower() for column in self._columns if column not in self._shown]
-        if not hidden:
-            return ""
-        return f"{text.plural(len(hidden), 'column')} hidden: {', '.join(hidden)}  (--wide shows all, --columns picks)"
+        hidden = hidden_columns(self._columns, self.shown)
+        return f"{hidden}{self._flag('  (--wide shows all, --columns picks)')}" if hidden else ""
+
+    def _flag(self, hint: str) -> str:
+        return hint if self._view.flags else ""
 
 
 # --- choosing columns -----------------------------------------------------------------------------------------------

@@ -24,7 +24,16 @@ def file_table(files: Sequence[ArchivedFile], view: View) -> list[str]:
         files: The entries of an archive, whose directories are left out.
         view: How it is to look.
     """
-    entries = [file for file in files if file.kind != "directory"]
+    return lines(file_columns([file for file in files if file.kind != "directory"], view), view.style)
+
+
+def file_columns(entries: Sequence[ArchivedFile], view: View) -> list[Column]:
+    """Return the columns of a table of files.
+
+    Args:
+        entries: The entries of an archive, without directories.
+        view: How it is to look.
+    """
     digest_length = DIGEST_SHOWN if view.is_short else None
     columns = [
         Column("SIZE", ["-" if file.kind == "link" else text.size(file.size_bytes) for file in entries], right=True),
@@ -34,7 +43,7 @@ def file_table(files: Sequence[ArchivedFile], view: View) -> list[str]:
     if view.width is not None and not view.every:
         room = max(view.width - total_width(columns) - len(GAP), MIN_PATH_WIDTH)
         paths = [text.cut(path, room) for path in paths]
-    return lines([*columns, Column("PATH", paths)], view.style)
+    return [*columns, Column("PATH", paths)]
 
 
 def totals(files: Sequence[ArchivedFile]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from keepsake.display import text
-from keepsake.display.sparkline import ASCII_BLOCKS, BLOCKS, sparkline
-from keepsake.display.tables import GAP, Column, View, fitting, lines, total_width
+from keepsake.display.tables import GAP, Column, View, fitting, hidden_columns, lines, total_width
+from keepsake.display.trends import TrendColumn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,22 +36,35 @@ def metric_table(record: ExperimentRecord, courses: Mapping[str, Sequence[Any]],
     shown = names[:METRICS_SHOWN] if view.is_short else names
     if not shown:
         return []
+    columns = metric_columns(record, shown, courses, view)
+    columns[0] = replace(columns[0], cells=[_cut_name(f"  {name}", view) for name in columns[0].cells])
+    more = len(names) - len(shown)
+    return [*lines(fitting(columns, view.width), view.style), *([f"  {view.more(more, '--all')}"] if more else [])]
+
+
+def metric_columns(
+    record: ExperimentRecord, shown: Sequence[str], courses: Mapping[str, Sequence[Any]], view: View
+) -> list[Column]:
+    """Return the columns of a table of metrics.
+
+    Args:
+        record: The experiment.
+        shown: The metrics, one a row.
+        courses: The values of each metric, oldest first.
+        view: How it is to look.
+    """
     best = record.best()
     at_best = best.metrics if best is not None else {}
     last = {name: courses[name][-1] for name in shown}
     pairs = [iter(text.column([*([at_best[name]] if name in at_best else []), last[name]])) for name in shown]
     best_cells = [_cut(next(pair), view) if name in at_best else "-" for name, pair in zip(shown, pairs, strict=True)]
-    blocks = BLOCKS if view.unicode else ASCII_BLOCKS
     columns = [
-        Column("Metrics", [_cut_name(f"  {metric_name(record, name)}", view) for name in shown]),
+        Column("Metrics", [metric_name(record, name) for name in shown]),
         *([Column("best", best_cells, styles=[value_style(at_best.get(name)) for name in shown], right=True)] if best else []),
         Column("last", [_cut(next(pair), view) for pair in pairs], styles=[value_style(last[n]) for n in shown], right=True),
-        Column("trend", [sparkline(courses[name], blocks=blocks) for name in shown], (1, 0)),
+        TrendColumn.of("trend", [courses[name] for name in shown], view, (1, 0)),
     ]
-    if not any(columns[-1].cells):
-        del columns[-1]
-    more = len(names) - len(shown)
-    return [*lines(fitting(columns, view.width), view.style), *([f"  … {more} more: --all"] if more else [])]
+    return columns if any(columns[-1].cells) else columns[:-1]
 
 
 def checkpoint_table(record: ExperimentRecord, aliases: Mapping[str, str], view: View) -> list[str]:
@@ -64,50 +78,72 @@ def checkpoint_table(record: ExperimentRecord, aliases: Mapping[str, str], view:
     shown = _shown(record, aliases, view)
     if not shown:
         return []
-    columns = [
-        Column("ID", [checkpoint.id[: view.short] for checkpoint in shown], styles=["bold"] * len(shown)),
-        Column("STEP", [str(checkpoint.step) for checkpoint in shown], right=True),
-        Column("AGE", [text.age((view.now - c.created).total_seconds()) for c in shown], right=True),
-        *(_metric_column(record, name, shown, view, index) for index, name in enumerate(metric_names(record))),
-    ]
-    if any(checkpoint.archive is not None for checkpoint in shown):
-        sizes = [text.size(checkpoint.archive.size_bytes) if checkpoint.archive is not None else "-" for checkpoint in shown]
-        columns.append(Column("SIZE", sizes, (2, 0), right=True))
-    columns.append(Column("", _noted(record, aliases, shown, columns, view)))
+    columns = checkpoint_columns([record], shown, aliases, view)
     fitted = fitting(columns, view.width)
     table = lines(fitted, view.style)
     left_out = len(record.checkpoints) - len(shown)
     if left_out:
-        table.insert(1 + FIRST_CHECKPOINTS, f"  … {left_out} more: --all")
-    hidden = [column.heading.lower() for column in columns if column not in fitted]
+        table.insert(1 + FIRST_CHECKPOINTS, f"  {view.more(left_out, '--all')}")
+    hidden = hidden_columns(columns, fitted)
     if hidden and view.width is not None:
-        start = f"  {text.plural(len(hidden), 'column')} hidden: "
-        table.append(start + text.cut_end(", ".join(hidden), view.width - len(start)))
+        table.append(text.cut_end(f"  {hidden}", view.width))
     return table
 
 
-def _metric_column(record: ExperimentRecord, name: str, shown: Sequence[CheckpointRecord], view: View, index: int) -> Column:
+def checkpoint_columns(
+    records: Sequence[ExperimentRecord], shown: Sequence[CheckpointRecord], aliases: Mapping[str, str], view: View
+) -> list[Column]:
+    """Return the columns of a table of checkpoints.
+
+    Args:
+        records: The experiments that they belong to.
+        shown: The checkpoints, one a row.
+        aliases: IDs of checkpoints by alias.
+        view: How it is to look.
+    """
+    owners = {checkpoint.id: record.id for record in records for checkpoint in record.checkpoints}
+    columns = [
+        Column("ID", [checkpoint.id[: view.short] for checkpoint in shown], styles=["bold"] * len(shown)),
+        *([Column("EXPERIMENT", [owners[one.id][: view.short] for one in shown])] if len(records) > 1 else []),
+        Column("STEP", [str(checkpoint.step) for checkpoint in shown], right=True),
+        Column("AGE", [text.age((view.now - c.created).total_seconds()) for c in shown], right=True),
+        *(_metric_column(records, name, shown, view, index) for index, name in enumerate(_metric_names(records))),
+    ]
+    if any(checkpoint.archive is not None for checkpoint in shown):
+        sizes = [text.size(checkpoint.archive.size_bytes) if checkpoint.archive is not None else "-" for checkpoint in shown]
+        columns.append(Column("SIZE", sizes, (2, 0), right=True))
+    columns.append(Column("", _noted(records, aliases, shown, columns, view)))
+    return columns
+
+
+def _metric_column(
+    records: Sequence[ExperimentRecord], name: str, shown: Sequence[CheckpointRecord], view: View, index: int
+) -> Column:
     values = iter(text.column([checkpoint.metrics[name] for checkpoint in shown if name in checkpoint.metrics]))
     cells = [_cut(next(values), view) if name in checkpoint.metrics else "-" for checkpoint in shown]
     styles = [value_style(checkpoint.metrics.get(name)) for checkpoint in shown]
-    best, metric = record.best(), record.primary_metric
-    is_primary = metric is not None and metric.name == name
-    if is_primary and any(checkpoint is best for checkpoint in shown):
+    owners = [record for record in records if record.primary_metric is not None and record.primary_metric.name == name]
+    best = {checkpoint.id for record in owners if (checkpoint := record.best()) is not None}
+    is_primary = bool(owners)
+    if any(checkpoint.id in best for checkpoint in shown):
         # The star hangs over the right edge, so that the numbers stay below each other.
-        cells = [cell + ("*" if checkpoint is best else " ") for cell, checkpoint in zip(cells, shown, strict=True)]
-        styles[next(place for place, checkpoint in enumerate(shown) if checkpoint is best)] = "bold green"
+        cells = [cell + ("*" if checkpoint.id in best else " ") for cell, checkpoint in zip(cells, shown, strict=True)]
+        styles = ["bold green" if one.id in best else style for one, style in zip(shown, styles, strict=True)]
     return Column(_cut(text.safe(name.upper()), view), cells, (1 if is_primary else 3, index), styles, right=True)
 
 
 def _noted(
-    record: ExperimentRecord,
+    records: Sequence[ExperimentRecord],
     aliases: Mapping[str, str],
     shown: Sequence[CheckpointRecord],
     columns: Sequence[Column],
     view: View,
 ) -> list[str]:
     """Return what is said at the end of each line, cut to the room beside what matters most: up to the primary metric."""
-    noted = notes(record, aliases)
+    noted: dict[str, dict[str, None]] = {}
+    for record in records:
+        for id, said in notes(record, aliases).items():
+            noted.setdefault(id, {}).update(dict.fromkeys(said))
     cells = [", ".join(noted.get(checkpoint.id, ())) for checkpoint in shown]
     if view.width is None:
         return cells
@@ -137,6 +173,13 @@ def metric_names(record: ExperimentRecord, courses: Mapping[str, Sequence[Any]] 
     names = dict.fromkeys([name for checkpoint in record.checkpoints for name in checkpoint.metrics] + list(courses or ()))
     metric = record.primary_metric
     return sorted(names, key=lambda name: metric is None or name != metric.name)
+
+
+def _metric_names(records: Sequence[ExperimentRecord]) -> list[str]:
+    """Return the names of the metrics of all checkpoints; primary ones come first."""
+    primary = {record.primary_metric.name for record in records if record.primary_metric is not None}
+    names = dict.fromkeys(name for record in records for name in metric_names(record))
+    return sorted(names, key=lambda name: name not in primary)
 
 
 def metric_name(record: ExperimentRecord, name: str) -> str:

@@ -28,14 +28,50 @@ def sparkline(values: Sequence[Any], *, cells: int = CELLS, blocks: str = BLOCKS
         >>> sparkline([3, 2, 1, float("nan"), 1])
         '█▅▁ ▁'
     """
-    numbers = [_finite(value) for value in values]
-    count = min(cells, len(numbers))
-    means = [_mean(numbers[index * len(numbers) // count : (index + 1) * len(numbers) // count]) for index in range(count)]
+    means = _means(values, cells)
     present = [mean for mean in means if mean is not None]
     if len(present) < 2:
         return ""
     low, high = min(present), max(present)
     return "".join(" " if mean is None else blocks[_level(mean, low, high, len(blocks))] for mean in means).rstrip()
+
+
+DRAWN_PARTS, WIDTH, HEIGHT, MARGIN = 60, 84, 16, 2
+"""Into how many parts a drawn course is divided, and its size in CSS pixels."""
+
+
+def svg(values: Sequence[Any]) -> str:
+    """Return the course of a metric as an image for HTML, in the colour of the text around it; "" where `sparkline` is.
+
+    Where images are taken out of a page, as some sites do, the characters of the sparkline are left: they are its title.
+
+    Args:
+        values: The values in their order.
+    """
+    title = sparkline(values)
+    if not title:
+        return ""
+    means = _means(values, DRAWN_PARTS)
+    present = [mean for mean in means if mean is not None]
+    low, high = min(present), max(present)
+    path = ""
+    for place, mean in enumerate(means):
+        if mean is not None:
+            is_first = not place or means[place - 1] is None
+            x = MARGIN + place * (WIDTH - 2 * MARGIN) / max(len(means) - 1, 1)
+            y = HEIGHT - MARGIN - _height(mean, low, high) * (HEIGHT - 2 * MARGIN)
+            # A point between two gaps is a line of no length, which round ends make a dot.
+            path += f"{'M' if is_first else 'L'}{x:.4g} {y:.4g}{'h0' if is_first else ''}"
+    return (
+        f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" fill="none" stroke="currentColor" stroke-width="1.5"'
+        f' stroke-linecap="round" stroke-linejoin="round" role="img"><title>{title}</title><path d="{path}"/></svg>'
+    )
+
+
+def _means(values: Sequence[Any], parts: int) -> list[float | None]:
+    numbers = [_finite(value) for value in values]
+    count = min(parts, len(numbers))
+    return [_mean(numbers[index * len(numbers) // count : (index + 1) * len(numbers) // count]) for index in range(count)]
 
 
 def _finite(value: Any) -> float | None:
@@ -55,8 +91,11 @@ def _mean(numbers: Sequence[float | None]) -> float | None:
 
 
 def _level(mean: float, low: float, high: float, levels: int) -> int:
+    return min(int(_height(mean, low, high) * levels), levels - 1) if low < high else levels // 2 - 1
+
+
+def _height(mean: float, low: float, high: float) -> float:
+    """Return where a value stands between the lowest and the highest, from 0 to 1."""
     # Halved: the distance between the largest floats of either sign is infinite.
     distance = high / 2 - low / 2
-    if not distance:
-        return levels // 2 - 1
-    return min(int((mean / 2 - low / 2) / distance * levels), levels - 1)
+    return (mean / 2 - low / 2) / distance if distance else 0.5

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
-from keepsake.display.text import width
+from keepsake.display.text import plural, width
 from keepsake.repository.layout import SHORT_ID_LENGTH
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class View:
         short: How many characters of an ID are shown; see `short_length`.
         style: How to colour.
         unicode: Whether blocks and lines can be drawn; ASCII characters stand for them otherwise.
+        flags: Whether to name the options of the command line that show more.
     """
 
     now: datetime
@@ -49,6 +50,11 @@ class View:
     short: int = SHORT_ID_LENGTH
     style: Style = plain
     unicode: bool = True
+    flags: bool = True
+
+    def more(self, count: int, flag: str) -> str:
+        """Return the line that stands for what is left out, such as ``… 6 more: --all``."""
+        return f"… {count} more: {flag}" if self.flags else f"… {count} more"
 
     @property
     def is_short(self) -> bool:
@@ -89,6 +95,11 @@ class Column:
         texts = (self.heading, *self.cells)
         return max(map(len if all(map(str.isascii, texts)) else width, texts))
 
+    def last(self, count: int) -> Self:
+        """Return the same column with its last rows only."""
+        start = max(len(self.cells) - count, 0)
+        return replace(self, cells=self.cells[start:], styles=self.styles[start:])
+
 
 def fitting(columns: Sequence[Column], limit: int | None) -> list[Column]:
     """Return the columns that fit into a width, in their order; the others are left out whole.
@@ -104,6 +115,12 @@ def fitting(columns: Sequence[Column], limit: int | None) -> list[Column]:
         if limit is None or total_width([*kept, column]) <= limit:
             kept.append(column)
     return [column for column in columns if column in kept]
+
+
+def hidden_columns(columns: Sequence[Column], fitted: Sequence[Column]) -> str:
+    """Return how many columns did not fit and which, "" for none."""
+    hidden = [column.heading.lower() for column in columns if column not in fitted]
+    return f"{plural(len(hidden), 'column')} hidden: {', '.join(hidden)}" if hidden else ""
 
 
 def total_width(columns: Sequence[Column]) -> int:

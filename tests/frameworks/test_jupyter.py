@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,14 +37,20 @@ class Notebook:
 
     def run(self, code: str) -> str:
         """Run a cell and return what it printed; a cell that fails is a failure of the test."""
-        said: list[str] = []
+        return "".join(content.get("text", "") for content in self._messages(code))
 
-        def hear(message: dict[str, Any]) -> None:
-            said.append(message["content"].get("text", ""))
+    def shown(self, code: str) -> dict[str, str]:
+        """Run a cell and return what its last line is shown as, by type."""
+        [bundle] = [content["data"] for content in self._messages(code) if "data" in content]
+        return bundle
 
-        reply = self.client.execute_interactive(code, timeout=TIMEOUT_S, output_hook=hear)
+    def _messages(self, code: str) -> list[dict[str, Any]]:
+        heard: list[dict[str, Any]] = []
+        reply = self.client.execute_interactive(
+            code, timeout=TIMEOUT_S, output_hook=lambda message: heard.append(message["content"])
+        )
         assert reply["content"]["status"] == "ok", reply["content"]
-        return "".join(said)
+        return heard
 
 
 @pytest.fixture
@@ -193,3 +200,31 @@ def test_an_interrupted_cell_leaves_the_experiment_running(project: Project, not
     [experiment] = project.experiments.list()
     assert experiment.outcome is None
     assert len(experiment.checkpoints) >= before + 3
+
+
+HOSTILE = "<script>alert(1)</script>|\x1b[31m$x$`"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "keepsake.experiments.list()",
+        "keepsake.experiments.list()[0]",
+        "keepsake.experiments.list()[0].checkpoints",
+        "keepsake.experiments.list()[0].best()",
+        "keepsake.experiments.list()[0].history()",
+    ],
+)
+def test_what_a_cell_ends_with_is_shown_as_a_table(project: Project, notebook: Notebook, shown: str) -> None:
+    with project.experiments.create(params={"lr": 0.1, HOSTILE: HOSTILE}, notes=HOSTILE, quiet=True) as experiment:
+        for step in range(3):
+            experiment.checkpoint(step=step, metrics={"loss": 3.0 - step, HOSTILE: HOSTILE}, primary_metric=("loss", "minimize"))
+    bundle = notebook.shown(f"import keepsake\n{shown}")
+    assert set(bundle) == {"text/plain", "text/markdown", "text/html"}
+    assert "<table" in bundle["text/html"]
+    for form in bundle.values():
+        assert "1" in form
+        assert "\x1b" not in form
+    assert "<script" not in bundle["text/html"]
+    # Where Markdown is read as HTML, it stands in code.
+    assert "<script" not in re.sub(r"<code>.*?</code>", "", bundle["text/markdown"])
