@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keepsake.display.page import Page
+    from keepsake.display.plots import Along
     from keepsake.experiment import Experiment
     from keepsake.repository.archive import ArchivedFile
 
@@ -299,6 +300,52 @@ class CheckpointList(Displayed, list[Checkpoint]):
             found = f"several: {', '.join(sorted(names))}" if names else "none"
             raise ValueError(f"no shared primary metric (there are {found})")
         return names.pop()
+
+    def plot(
+        self,
+        metric: str | None = None,
+        logy: bool = False,
+        plot_only: bool = False,
+        *,
+        x: Along = "step",
+        logx: bool = False,
+        smooth: float = 0.0,
+        ax: Any = None,
+    ) -> Any:
+        """Draw a metric of these checkpoints, one curve for each experiment that they belong to; see `Experiment.plot`.
+
+        Args:
+            metric: Its name; the primary metric that they share if not given.
+            logy: Give its axis a logarithmic scale.
+            plot_only: Draw the curves and nothing around them.
+            x: What to draw them along: ``"step"``, ``"time"`` or ``"elapsed"``.
+            logx: Give that axis a logarithmic scale.
+            smooth: From 0 to below 1.
+            ax: Axes of matplotlib to draw into; those of a new figure if not given.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ValueError: No metric is given, and they share none; it has no numbers; another argument makes no sense.
+            KeyError: No checkpoint has the metric.
+            MissingDependency: matplotlib is not installed.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.get("4591273").checkpoints[-10:].plot("val_loss")  # doctest: +SKIP
+        """
+        from keepsake.display.plots import Curve, plot_curves
+
+        name = metric if metric is not None else self.primary_metric()
+        points: dict[Experiment, list[tuple[int, datetime, Any]]] = {}
+        for one in self:
+            if name in one.metrics:
+                points.setdefault(one.experiment, []).append((one.step, one.created, one.metrics[name]))
+        if not points:
+            raise KeyError(name)
+        curves = [Curve.of(experiment.record, name, found, experiment.name) for experiment, found in points.items()]
+        return plot_curves(curves, name, x=x, logx=logx, logy=logy, smooth=smooth, plot_only=plot_only, ax=ax)
 
     def _page(self) -> Page:
         from keepsake.display import notebook

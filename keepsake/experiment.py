@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, SupportsIndex, overload
@@ -24,11 +24,12 @@ from keepsake.repository.summary import Summary
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
     from types import TracebackType
 
     from keepsake.display.page import Page
+    from keepsake.display.plots import Along, Curve
     from keepsake.project import Project
     from keepsake.repository.archive import ArchivedFile
     from keepsake.repository.repository import Repository
@@ -491,20 +492,34 @@ class Experiment(Displayed):
         points = self.repository.history(self.id) if self._is_stored else []
         return History.merged([*points, *(Point(one.step, one.created, one.metrics) for one in self.record.checkpoints)])
 
-    def plot(self, metric: str | None = None, logy: bool = False, plot_only: bool = False, *, ax: Any = None) -> Any:
+    def plot(
+        self,
+        metric: str | None = None,
+        logy: bool = False,
+        plot_only: bool = False,
+        *,
+        x: Along = "step",
+        logx: bool = False,
+        smooth: float = 0.0,
+        ax: Any = None,
+    ) -> Any:
         """Draw a metric over the steps, as it was logged and at the checkpoints, with the best checkpoint marked.
 
         Args:
             metric: Its name; the primary metric if not given.
             logy: Give its axis a logarithmic scale.
-            plot_only: Draw the curve and nothing around it.
-            ax: Axes of matplotlib to draw into; the present ones if not given.
+            plot_only: Draw the curve and nothing around it, into the present axes of ``matplotlib.pyplot`` if no axes are given.
+            x: What to draw it along: ``"step"``, ``"time"`` (the moment when it was recorded) or ``"elapsed"`` (since the beginning).
+            logx: Give that axis a logarithmic scale.
+            smooth: How much of each value is taken from those before it, from 0 (nothing) to below 1; the line as it was recorded
+                stays visible behind.
+            ax: Axes of matplotlib to draw into; those of a new figure if not given.
 
         Returns:
             The axes.
 
         Raises:
-            ValueError: No metric is given, and there is no primary one.
+            ValueError: No metric is given, and there is no primary one; it has no numbers; another argument makes no sense.
             KeyError: The metric was never recorded.
             MissingDependency: matplotlib is not installed.
 
@@ -512,14 +527,21 @@ class Experiment(Displayed):
             >>> import keepsake
             >>> keepsake.experiments.get("4591273").plot("loss", logy=True)  # doctest: +SKIP
         """
-        from keepsake.display.plots import plot_curve
+        from keepsake.display.plots import plot_curves
 
         name = metric if metric is not None else self.primary_metric()
-        steps, values = self.history().series(name)
-        best = self.best() if self.record.primary_metric is not None and name == self.primary_metric() else None
-        marked = (best.step, best.metrics[name]) if best is not None else None
-        label = self.short_id()
-        return plot_curve(steps, values, name=name, label=label, best=marked, logy=logy, plot_only=plot_only, ax=ax)
+        curve = self.curve(name)
+        return plot_curves([curve], name, x=x, logx=logx, logy=logy, smooth=smooth, plot_only=plot_only, ax=ax)
+
+    def curve(self, metric: str) -> Curve:
+        """Return the course of a metric, as plots draw it.
+
+        Raises:
+            KeyError: The metric was never recorded.
+        """
+        from keepsake.display.plots import Curve
+
+        return Curve.of(self.record, metric, self.history().points(metric), self.name)
 
     def refresh(self) -> None:
         """Load all fields anew from the repository.
@@ -675,6 +697,10 @@ def _ending(error: BaseException | None) -> tuple[Outcome, BaseException | None]
     return ("interrupted" if isinstance(error, KeyboardInterrupt) else "failed"), error
 
 
+READ_AT_ONCE = 8
+"""How many histories are read at the same time: a store that is far away takes its time for each."""
+
+
 class ExperimentList(Displayed, list[Experiment]):
     """Experiments, oldest first; a slice is a list of the same kind."""
 
@@ -693,6 +719,111 @@ class ExperimentList(Displayed, list[Experiment]):
             found = f"several: {', '.join(sorted(names))}" if names else "none"
             raise ValueError(f"no shared primary metric (there are {found})")
         return names.pop()
+
+    def plot(
+        self,
+        metric: str | None = None,
+        logy: bool = False,
+        plot_only: bool = False,
+        *,
+        x: Along = "step",
+        logx: bool = False,
+        smooth: float = 0.0,
+        ax: Any = None,
+    ) -> Any:
+        """Draw a metric of all experiments that have it; see `Experiment.plot`.
+
+        The best experiment is drawn thicker. Up to ten are all named; of more the best five are, before the others in grey.
+
+        Args:
+            metric: Its name; the primary metric that they share if not given.
+            logy: Give its axis a logarithmic scale.
+            plot_only: Draw the curves and nothing around them.
+            x: What to draw them along: ``"step"``, ``"time"`` or ``"elapsed"``.
+            logx: Give that axis a logarithmic scale.
+            smooth: From 0 to below 1.
+            ax: Axes of matplotlib to draw into; those of a new figure if not given.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ValueError: No metric is given, and they share none; it has no numbers; another argument makes no sense.
+            KeyError: No experiment has the metric.
+            MissingDependency: matplotlib is not installed.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.list("optimizer = adam").plot("val_loss", smooth=0.6)  # doctest: +SKIP
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        from keepsake.display.plots import plot_curves
+
+        name = metric if metric is not None else self.primary_metric()
+
+        def curve(experiment: Experiment) -> Curve | None:
+            with suppress(KeyError):
+                return experiment.curve(name)
+            return None
+
+        with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+            curves = [one for one in pool.map(curve, self) if one is not None]
+        if not curves:
+            raise KeyError(name)
+        return plot_curves(curves, name, x=x, logx=logx, logy=logy, smooth=smooth, plot_only=plot_only, ax=ax)
+
+    def scatter(self, param: str, metric: str | None = None, logx: bool = False, logy: bool = False, *, ax: Any = None) -> Any:
+        """Draw a metric against a param, one point for each experiment that has both, the best one as a star.
+
+        Args:
+            param: The param; one within others has a dotted name, such as ``"optim.lr"``. Texts and booleans are categories.
+            metric: The metric, as it is at the best checkpoint, else at the latest; the primary metric that they share if not given.
+            logx: Give the axis of the param a logarithmic scale.
+            logy: Give the axis of the metric one.
+            ax: Axes of matplotlib to draw into; those of a new figure if not given.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ValueError: No metric is given, and they share none; or nothing can be drawn.
+            KeyError: No experiment has the param, or the metric.
+            MissingDependency: matplotlib is not installed.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.list().scatter("lr", "val_loss", logx=True)  # doctest: +SKIP
+        """
+        from keepsake.display import plots
+
+        name = metric if metric is not None else self.primary_metric()
+        return plots.scatter([one.summary for one in self], param, name, logx=logx, logy=logy, ax=ax)
+
+    def parallel_coordinates(self, params: Sequence[str] | None = None, metric: str | None = None, *, ax: Any = None) -> Any:
+        """Draw each experiment as a line through its params to a metric, in the colour of that metric, the best one thicker.
+
+        Args:
+            params: The params in the order wanted; those that differ, up to seven, if not given.
+            metric: The metric, as it is at the best checkpoint, else at the latest; the primary metric that they share if not given.
+            ax: Axes of matplotlib to draw into; those of a new figure if not given.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ValueError: No metric is given, and they share none; or no param differs.
+            KeyError: No experiment has the metric, or one of the params.
+            MissingDependency: matplotlib is not installed.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.list().parallel_coordinates(["lr", "optimizer"])  # doctest: +SKIP
+        """
+        from keepsake.display import plots
+
+        name = metric if metric is not None else self.primary_metric()
+        return plots.parallel_coordinates([one.summary for one in self], params, name, ax=ax)
 
     def _page(self) -> Page:
         from keepsake.display import notebook

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keepsake.display.page import Page
+    from keepsake.display.plots import Along
     from keepsake.repository.history import Point
 
 __all__ = ["History"]
@@ -62,8 +63,57 @@ class History(Displayed, Mapping[str, list[Any]]):
         Raises:
             KeyError: It was never logged.
         """
-        pairs = [(step, value) for step, value in zip(self.steps, self[name], strict=True) if value is not None]
-        return [step for step, _ in pairs], [value for _, value in pairs]
+        found = self.points(name)
+        return [step for step, _, _ in found], [value for _, _, value in found]
+
+    def points(self, name: str) -> list[tuple[int, datetime, Any]]:
+        """Return the steps at which a metric has a value, when each was logged, and the values.
+
+        Raises:
+            KeyError: It was never logged.
+        """
+        rows = zip(self.steps, self.times, self[name], strict=True)
+        return [row for row in rows if row[2] is not None]
+
+    def plot(
+        self,
+        metric: str,
+        logy: bool = False,
+        plot_only: bool = False,
+        *,
+        x: Along = "step",
+        logx: bool = False,
+        smooth: float = 0.0,
+        ax: Any = None,
+    ) -> Any:
+        """Draw a metric; see `Experiment.plot`.
+
+        Args:
+            metric: Its name.
+            logy: Give its axis a logarithmic scale.
+            plot_only: Draw the curve and nothing around it.
+            x: What to draw it along: ``"step"``, ``"time"`` or ``"elapsed"``.
+            logx: Give that axis a logarithmic scale.
+            smooth: From 0 to below 1.
+            ax: Axes of matplotlib to draw into; those of a new figure if not given.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ValueError: It has no numbers, or another argument makes no sense.
+            KeyError: It was never logged.
+            MissingDependency: matplotlib is not installed.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.get("4591273").history().plot("train_loss", smooth=0.9)  # doctest: +SKIP
+        """
+        from keepsake.display.plots import Curve, plot_curves
+
+        steps, times, values = zip(*self.points(metric), strict=True)
+        curve = Curve(metric, steps, times, values, started=self.times[0])
+        return plot_curves([curve], metric, x=x, logx=logx, logy=logy, smooth=smooth, plot_only=plot_only, ax=ax)
 
     def __getitem__(self, name: str) -> list[Any]:
         column = [row.get(name) for row in self._rows]

@@ -450,3 +450,9 @@ def _best_row(
     sign = 1 if metric.goal == "minimize" else -1
     values = [(sign * metrics[row][metric.name], row) for row, checkpoint in enumerate(best) if checkpoint is not None]
     return min((pair for pair in values if is_comparable(pair[0])), default=(None, None))[1]
+
+
+def best_row(summaries: Sequence[Summary]) -> int | None:
+    """Return which of these experiments is the best by the primary metric that they share; None where there is no such."""
+    metrics, best = [summary.shown_metrics for summary in summaries], [summary.best_json for summary in summaries]
+    return _best_row(metrics, best, _shared_metric(summaries))
