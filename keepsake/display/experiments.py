@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keepsake.display import text
+from keepsake.display.sparkline import sparkline
 from keepsake.display.tables import STATUS_STYLES, Column, View, fitting, hidden_columns, lines
 from keepsake.display.trends import TrendColumn
 from keepsake.exceptions import InvalidQuery
@@ -238,7 +239,7 @@ class ExperimentTable:
             yield self._recorded(
                 f"metrics.{name}", name, values, (level, index), is_wanted, text.column, starred=starred, suffix=suffix
             )
-            if any(self._trends) and not index:
+            if not index and any(map(sparkline, self._trends)):
                 yield self._trend_column()
 
     def _trend_column(self) -> _Candidate:

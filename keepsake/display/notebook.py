@@ -203,7 +203,8 @@ def history_page(steps: int, columns: Mapping[str, Sequence[Any]]) -> Page:
     headings = ("VALUES", "FIRST", "LAST", "LOWEST", "HIGHEST")
     table: list[Column] = [Column("METRIC", [text.cut(text.safe(name)) for name in names])]
     table += [Column(heading, [row[place] for row in rows], right=True) for place, heading in enumerate(headings)]
-    table.append(TrendColumn.of("TREND", [columns[name] for name in names], view, (1, 0)))
+    trend = TrendColumn.of("TREND", [columns[name] for name in names], view, (1, 0))
+    table += [trend] if any(trend.cells) else []
     left_out = len(columns) - len(names)
     notes = [view.more(left_out, "")] if left_out else []
     fitted = fitting(table, _text_view(view).width)

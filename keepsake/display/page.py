@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from keepsake.display import markdown, sparkline
+from keepsake.display.text import cut_end
 from keepsake.display.trends import TrendColumn
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _ROOT = "color:currentColor;overflow-x:auto;line-height:1.35"
 _BLOCK = "display:inline-block;vertical-align:top;max-width:100%"
 
 MOST_CHARACTERS = 600
-"""How much of a single value is shown."""
+"""How much of a single value, or of a note, is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,8 @@ def _rows(part: Facts | Table) -> Iterator[Sequence[str]]:
 
 
 def _notes(part: Facts | Table) -> Sequence[str]:
-    return part.notes if isinstance(part, Table) else [part.note] if part.note else []
+    notes = part.notes if isinstance(part, Table) else [part.note] if part.note else []
+    return [cut_end(note, MOST_CHARACTERS) for note in notes]
 
 
 def _cut(text: str) -> str:

@@ -195,6 +195,7 @@ def scatter(
             axes.annotate(
                 _label(_name(one)), (across[place], values[place]), (5, 5), textcoords="offset points", fontsize="small"
             )
+    axes.margins(0.1)
     if scale.categories:
         labels = [_label(category) for category in scale.categories]
         axes.set_xticks(range(len(labels)), labels, rotation=30 if len("".join(labels)) > MOST_CHARACTERS else 0)
