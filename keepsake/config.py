@@ -1,13 +1,14 @@
-"""Finding and reading the configuration: which repository a project uses, and which directory the project is.
+"""Finding and reading the configuration: which directory the project is, and what is set for it.
 
-It stands in ``keepsake.yaml``, or ``[tool.keepsake]`` of ``pyproject.toml``, in the directory or its nearest parent, or else in the
-user's own file, which holds for all projects. What a repository's URL means is `keepsake.storage`'s business.
+It stands in ``keepsake.yaml``, then in ``[tool.keepsake]`` of ``pyproject.toml``, in the directory or its nearest parent, then in the
+user's own file, which holds for all projects. What can be set says `keepsake.settings`, what a repository's URL means `keepsake.storage`.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,16 +16,10 @@ from keepsake import messages
 from keepsake.exceptions import ConfigInvalid, ConfigNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 CONFIG_FILE_NAMES = ("keepsake.yaml", "keepsake.yml", "replicate.yaml")
 """Names of the configuration file, the one that counts first. The last one is deprecated."""
-
-KNOWN_KEYS = ("repository", "storage", "primary_metric", "remotes", "ls", "capture", "redact", "keep")
-"""Keys that may stand in the configuration; ``storage`` is the old name of ``repository``."""
-
-COLUMNS_VARIABLE = "KEEPSAKE_COLUMNS"
-"""What says which columns ``keepsake ls`` shows, separated by commas."""
 
 _PYPROJECT = "pyproject.toml"
 
@@ -56,16 +51,43 @@ class Config(NamedTuple):
     source: str
 
 
-class Setting(NamedTuple):
-    """A setting, and who made it.
+class Said(NamedTuple):
+    """The value of a setting, and who said it.
 
     Args:
-        value: The value; None where nobody said one.
+        value: The value; that of `keepsake.settings` where nobody said one.
         source: A variable, the path of a file as people read it, or ``"default"``.
+        line: The line of the file, if that is known.
     """
 
     value: Any
     source: str
+    line: int | None = None
+
+    @property
+    def place(self) -> str:
+        """The source with its line, as people read it."""
+        return _place(self.source, self.line)
+
+
+class Table(NamedTuple):
+    """What one file says.
+
+    Args:
+        file: Its path.
+        values: The values by key.
+        locate: Returns the line of a key, and of a key below it; None if it is not known.
+    """
+
+    file: Path
+    values: Mapping[str, Any]
+    locate: Callable[[Sequence[str]], int | None]
+
+    def place(self, *keys: str) -> str:
+        """Return where a key stands, as people read it; without a key, where all of it does."""
+        line = self.locate(keys) if keys else None
+        shown = shown_path(self.file)
+        return f"{shown} [tool.keepsake]" if line is None and self.file.name == _PYPROJECT else _place(shown, line)
 
 
 def find_directory(directory: str | os.PathLike[str] | None = None) -> Path:
@@ -82,7 +104,7 @@ def find_directory(directory: str | os.PathLike[str] | None = None) -> Path:
     if named is not None:
         return named
     start = _working_directory()
-    return next((candidate for candidate in (start, *start.parents) if _has_config(candidate)), start)
+    return _nearest(start) or start
 
 
 def load(repository: str | None = None, directory: str | os.PathLike[str] | None = None) -> Config:
@@ -103,90 +125,131 @@ def load(repository: str | None = None, directory: str | os.PathLike[str] | None
         return _said_by("KEEPSAKE_REPOSITORY", os.environ["KEEPSAKE_REPOSITORY"], directory)
     named = _named_directory(directory)
     start = named or _working_directory()
-    for candidate in (start, *start.parents):
-        found = _repository_in(candidate)
+    nearest = _nearest(start)
+    base = nearest or start
+    read: list[Table] = []
+    for table in _tables(base):
+        if table.file == _user_file() and _misspelt(read):
+            # What was meant for this project must not go where the user's other projects live.
+            break
+        read.append(table)
+        found = _repository_of(table)
         if found is not None:
-            value, source = found
-            return Config(value, _absolute_url(value, candidate, shown_path(source)), named or candidate, str(source))
-    in_user_file = (_user_table() or {}).get("repository")
-    if in_user_file is not None:
-        file = _user_file()
-        if not isinstance(in_user_file, str) or not in_user_file.strip():
-            raise ConfigInvalid(f"{shown_path(file)}: repository must be a URL as text, not {_quoted(in_user_file)}")
-        return Config(in_user_file.strip(), _absolute_url(in_user_file, start, shown_path(file)), start, str(file))
+            for one in read:
+                _warn_of_unknown_keys(one)
+            return Config(found, _absolute_url(found, base, shown_path(table.file)), named or base, str(table.file))
+    unknown = _misspelt(read) or [text for table in read for text in _unknown_keys(table)]
+    if unknown or nearest is not None:
+        problem = unknown[0] if unknown else f"{read[0].place()} names no repository"
+        raise ConfigInvalid(problem, hint='add the line   repository: "file://.keepsake"   or run   keepsake init')
     raise ConfigNotFound(
         f"no repository: found no keepsake.yaml in {shown_path(start)} or above",
         hint="keepsake init   or   keepsake ls -R s3://bucket/path",
     )
 
 
-def ls_columns(directory: Path) -> Setting:
-    """Return the columns that ``keepsake ls`` shows where it is not told otherwise, as a tuple of names.
+class Settings:
+    """What files and variables set for a project. Files are read at the first question that needs them.
 
     Args:
         directory: The project directory, absolute.
 
-    Raises:
-        ConfigInvalid: What a file says is not a list of names.
+    Example:
+        >>> Settings(Path("/")).get("capture.git")
+        Said(value=True, source='default', line=None)
     """
-    said = os.environ.get(COLUMNS_VARIABLE, "").strip()
-    if said:
-        return Setting(tuple(name.strip() for name in said.split(",") if name.strip()), COLUMNS_VARIABLE)
-    value, source = _ls_setting("columns", directory)
-    if value is None:
-        return Setting((), source)
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ConfigInvalid(f"{source}: ls.columns must be a list of names, not {_quoted(value)}")
-    return Setting(tuple(value), source)
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """The files, that which counts first.
+
+        Raises:
+            ConfigInvalid: One cannot be understood.
+        """
+        tables = list(_tables(_nearest(self._directory) or self._directory))
+        for table in tables:
+            _warn_of_unknown_keys(table)
+        return tables
+
+    def get(self, name: str) -> Said:
+        """Return the value of a setting, and who said it.
+
+        Args:
+            name: Its dotted name; see `keepsake.settings.SETTINGS`.
+
+        Raises:
+            ConfigInvalid: A file cannot be understood, or says something that it cannot be.
+        """
+        from keepsake.settings import SETTINGS
+
+        setting = SETTINGS[name]
+        said = os.environ.get(setting.variable, "").strip() if setting.variable else ""
+        if said:
+            is_list = isinstance(setting.default, tuple)
+            return Said(tuple(filter(None, map(str.strip, said.split(",")))) if is_list else said, setting.variable)
+        return next((said for _, said in self._in_files(name)), Said(setting.default, "default"))
+
+    def remotes(self) -> dict[str, Said]:
+        """Return the URLs of other repositories by name, for `keepsake.storage.from_url`: local ones are absolute.
+
+        Raises:
+            ConfigInvalid: A file cannot be understood, or says something that is no URL.
+        """
+        base = _nearest(self._directory) or self._directory
+        found: dict[str, Said] = {}
+        for table, said in self._in_files("remotes"):
+            for name, url in said.value.items():
+                line = table.locate(("remotes", name))
+                found.setdefault(name, Said(_absolute_url(url, base, _place(said.source, line)), said.source, line))
+        return found
+
+    def _in_files(self, name: str) -> Iterator[tuple[Table, Said]]:
+        from keepsake.settings import OLD_NAMES, SETTINGS
+
+        names = [name, *(old for old, new in OLD_NAMES.items() if new == name)]
+        for table in self.tables:
+            for keys in (one.split(".") for one in names):
+                value = _value_at(table, keys)
+                if value is None:
+                    continue
+                try:
+                    checked = SETTINGS[name].check(value)
+                except ValueError as err:
+                    raise ConfigInvalid(f"{table.place(*keys)}: {'.'.join(keys)} must be {err}, not {_quoted(value)}") from err
+                yield table, Said(checked, shown_path(table.file), table.locate(keys))
+                break
 
 
-def ls_limit(directory: Path) -> Setting:
-    """Return how many experiments ``keepsake ls`` shows on a terminal where it is not told otherwise; 0 for all.
+def _value_at(table: Table, keys: Sequence[str]) -> Any:
+    value: Any = table.values
+    for index, key in enumerate(keys):
+        if not isinstance(value, dict):
+            from keepsake.settings import known_keys
 
-    Args:
-        directory: The project directory, absolute.
-
-    Raises:
-        ConfigInvalid: What a file says is not such a number.
-    """
-    value, source = _ls_setting("limit", directory)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        raise ConfigInvalid(f"{source}: ls.limit must be a number from 0 on, not {_quoted(value)}")
-    return Setting(value, source)
-
-
-def _ls_setting(key: str, directory: Path) -> Setting:
-    for values, source in _tables(directory):
-        section = values.get("ls")
-        if section is None:
-            continue
-        if not isinstance(section, dict):
-            raise ConfigInvalid(f"{source}: ls must hold columns and limit, not {_quoted(section)}")
-        if section.get(key) is not None:
-            return Setting(section[key], source)
-    return Setting(None, "default")
+            above = ".".join(keys[:index])
+            inner = " and ".join(known_keys(above) or ())
+            raise ConfigInvalid(f"{table.place(*keys[:index])}: {above} must hold {inner}, not {_quoted(value)}")
+        value = value.get(key)
+        if value is None:
+            return None
+    return value
 
 
-def _tables(directory: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Return what the files say, that which counts first, with their paths as people read them.
-
-    A file that cannot be understood says nothing here: `load` tells people where it is needed.
-    """
-    nearest = next((candidate for candidate in (directory, *directory.parents) if _has_config(candidate)), directory)
-    file = _config_file(nearest)
-    readers: list[tuple[Path, Callable[[], Mapping[str, Any] | None]]] = [
-        (nearest / _PYPROJECT, lambda: _pyproject_table(nearest)),
-        (_user_file(), _user_table),
-    ]
+def _tables(directory: Path) -> Iterator[Table]:
+    """Read the files for a directory one after the other, that which counts first; the directory is the project's."""
+    file = _config_file(directory)
     if file is not None:
-        readers.insert(0, (file, lambda: _parse_yaml(file)[0]))
-    for path, read in readers:
-        try:
-            values = read()
-        except ConfigInvalid:
-            continue
-        if values is not None:
-            yield values, shown_path(path)
+        values, lines = _parsed_yaml(_read(file, shown_path(file)), shown_path(file))
+        yield Table(file, values, lambda keys: lines.get(tuple(keys)))
+    pyproject = _pyproject_table(directory)
+    if pyproject is not None:
+        yield pyproject
+    of_user = _user_table()
+    if of_user is not None:
+        yield of_user
 
 
 def _said_by(source: str, repository: str, directory: str | os.PathLike[str] | None) -> Config:
@@ -213,6 +276,11 @@ def _working_directory() -> Path:
         return Path.cwd()
     except FileNotFoundError as err:
         raise ConfigNotFound("the working directory does not exist any more") from err
+
+
+def _nearest(start: Path) -> Path | None:
+    """Return the nearest directory with a configuration, from one upwards."""
+    return next((candidate for candidate in (start, *start.parents) if _has_config(candidate)), None)
 
 
 def _has_config(directory: Path) -> bool:
@@ -244,31 +312,6 @@ def _safe(directory: Callable[[], Path]) -> Path | None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _repository_in(directory: Path) -> tuple[str, Path] | None:
-    """Return the repository that a directory's files name, and the file that does.
-
-    Raises:
-        ConfigInvalid: There is a configuration, but it names none.
-    """
-    file = _config_file(directory)
-    problem = None
-    if file is not None:
-        values, lines = _parse_yaml(file)
-        repository, problem = _repository_of(values, lines, shown_path(file))
-        if repository is not None:
-            return repository, file
-    table = _pyproject_table(directory)
-    if table is not None:
-        pyproject = directory / _PYPROJECT
-        repository, pyproject_problem = _repository_of(table, {}, f"{shown_path(pyproject)} [tool.keepsake]")
-        if repository is not None:
-            return repository, pyproject
-        problem = problem or pyproject_problem
-    if problem is not None:
-        raise ConfigInvalid(problem, hint='add the line   repository: "file://.keepsake"   or run   keepsake init')
-    return None
-
-
 def _config_file(directory: Path) -> Path | None:
     # os.path.isfile, unlike Path.is_file, is quiet about directories that may not be looked into.
     found = next((directory / name for name in CONFIG_FILE_NAMES if os.path.isfile(directory / name)), None)  # noqa: PTH113
@@ -278,36 +321,67 @@ def _config_file(directory: Path) -> Path | None:
     return found
 
 
-def _repository_of(values: Mapping[str, Any], lines: Mapping[str, int], shown: str) -> tuple[str | None, str | None]:
-    """Return the repository that a configuration names, or what is wrong with it."""
-    unknown = [
-        f"{_place(shown, lines.get(key))}: unknown key {_quoted(key)}{_suggestion(key)}"
-        for key in values
-        if key not in KNOWN_KEYS
-    ]
-    key = next((key for key in ("repository", "storage") if values.get(key) is not None), None)
+def _repository_of(table: Table) -> str | None:
+    """Return the repository that a file names; None if it names none."""
+    # Not through `Settings`: most files say nothing else, and a listing of them must not wait for the table of settings.
+    key = next((key for key in ("repository", "storage") if table.values.get(key) is not None), None)
     if key is None:
-        return None, unknown[0] if unknown else f"{shown} names no repository"
-    repository = values[key]
+        return None
+    repository = table.values[key]
     if not isinstance(repository, str) or not repository.strip():
-        raise ConfigInvalid(f"{_place(shown, lines.get(key))}: {key} must be a URL as text, not {_quoted(repository)}")
+        raise ConfigInvalid(f"{table.place(key)}: {key} must be a URL as text, not {_quoted(repository)}")
     if key == "storage":
-        text = f'{_place(shown, lines.get(key))}: "storage" is the old name of "repository", please rename it'
-        messages.warn_once(f"config storage {shown}", text)
-    for text in unknown:
+        text = f'{table.place(key)}: "storage" is the old name of "repository", please rename it'
+        messages.warn_once(f"config storage {table.file}", text)
+    return repository.strip()
+
+
+def _misspelt(tables: Sequence[Table]) -> list[str]:
+    """Return what is to be said of keys that were meant to name the repository."""
+    return [text for table in tables for text in _unknown_keys(table) if text.endswith(', did you mean "repository"?')]
+
+
+def _warn_of_unknown_keys(table: Table) -> None:
+    for text in _unknown_keys(table):
         messages.warn_once(text, text)
-    return repository.strip(), None
+
+
+def _unknown_keys(table: Table) -> list[str]:
+    """Return what is to be said of keys that mean nothing."""
+    if table.values.keys() <= {"repository"}:
+        return []
+    from keepsake.settings import known_keys
+
+    found = []
+    for key, value in table.values.items():
+        if key not in (known_keys() or ()):
+            found.append(f"{table.place(key)}: unknown key {_quoted(key)}{_suggestion(key)}")
+            continue
+        inner = known_keys(key)
+        for below in value if inner is not None and isinstance(value, dict) else ():
+            if below not in (inner or ()):
+                text = f"unknown key {_quoted(below)} in {_quoted(key)}{_suggestion(below, key)}"
+                found.append(f"{table.place(key, below)}: {text}")
+    return found
+
+
+def _suggestion(key: object, section: str = "") -> str:
+    from difflib import get_close_matches
+
+    from keepsake.settings import SETTINGS, known_keys
+
+    # What belongs elsewhere is suggested with all of its name.
+    elsewhere = {name.rpartition(".")[2]: name for name in SETTINGS} if not section else {}
+    candidates = {**elsewhere, **{name: name for name in known_keys(section) or ()}}
+    close = get_close_matches(str(key).lower(), candidates, n=1)
+    return f', did you mean "{candidates[close[0]]}"?' if close else ""
 
 
 def _quoted(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else f"{value!r:.80}"
-
-
-def _suggestion(key: object) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(str(key).lower(), KNOWN_KEYS, n=1)
-    return f', did you mean "{close[0]}"?' if close else ""
+    """Return a value as a message shows it; what is inside of lists and tables may be secret."""
+    if isinstance(value, str):
+        return f'"{value}"'
+    return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else f"{value!r:.80}"
 
 
 def _place(shown: str, line: int | None) -> str:
@@ -317,13 +391,12 @@ def _place(shown: str, line: int | None) -> str:
 # --- YAML and TOML ----------------------------------------------------------------------------------------------------
 
 
-def _parse_yaml(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return the mapping in a file, and the line of each of its keys."""
-    shown = shown_path(file)
-    text = _read(file, shown)
+@lru_cache(maxsize=8)
+def _parsed_yaml(text: str, shown: str) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    """Return the mapping in a text, and the line of each of its keys and of those below them."""
     usual = _USUAL_YAML.fullmatch(text)
     if usual is not None:
-        return {"repository": usual["quoted"] or usual["bare"]}, {"repository": usual["before"].count("\n") + 1}
+        return {"repository": usual["quoted"] or usual["bare"]}, {("repository",): usual["before"].count("\n") + 1}
     import yaml
 
     loader = None
@@ -338,7 +411,7 @@ def _parse_yaml(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
         if not isinstance(values, dict):
             line = node.start_mark.line + 1
             raise ConfigInvalid(f'{_place(shown, line)}: expected lines such as   repository: "file://.keepsake"')
-        return values, {key.value: key.start_mark.line + 1 for key, _ in node.value if isinstance(key.value, str)}
+        return values, dict(_yaml_lines(node))
     except yaml.MarkedYAMLError as err:
         mark = err.problem_mark or err.context_mark
         raise ConfigInvalid(f"{_place(shown, mark.line + 1 if mark else None)}: not valid YAML: {err.problem}") from err
@@ -352,32 +425,80 @@ def _parse_yaml(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
             loader.dispose()
 
 
-def _pyproject_table(directory: Path) -> dict[str, Any] | None:
+def _yaml_lines(node: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    for key, value in node.value:
+        if isinstance(key.value, str):
+            yield (*above, key.value), key.start_mark.line + 1
+            # No deeper: nothing of ours is, and a mapping may hold itself.
+            if not above and value.id == "mapping":
+                yield from _yaml_lines(value, (key.value,))
+
+
+def _pyproject_table(directory: Path) -> Table | None:
     """Return ``[tool.keepsake]``; None where there is none."""
     file = directory / _PYPROJECT
     if not os.path.isfile(file):  # noqa: PTH113 - see _config_file
         return None
-    import tomllib
-
     shown = shown_path(file)
     try:
         text = _read(file, shown)
-        if "keepsake" not in text:
-            return None
-        parsed = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as err:
-        if not re.search(r"^\s*\[\s*tool\s*\.\s*keepsake\b", text, re.MULTILINE):
-            return None
-        line = re.search(r"at line (\d+)", str(err))
-        raise ConfigInvalid(f"{_place(shown, int(line[1]) if line else None)}: not valid TOML: {err}") from err
     except ConfigInvalid:
         # A file of other tools that cannot be read says nothing about us.
         return None
-    tool = parsed.get("tool")
-    table = tool.get("keepsake") if isinstance(tool, dict) else None
-    if table is not None and not isinstance(table, dict):
+    if "keepsake" not in text:
+        return None
+    try:
+        tool = _parsed_toml(text, shown).get("tool")
+    except ConfigInvalid:
+        if re.search(r"^\s*\[\s*tool\s*\.\s*keepsake\b", text, re.MULTILINE):
+            raise
+        return None
+    values = tool.get("keepsake") if isinstance(tool, dict) else None
+    if values is None:
+        return None
+    if not isinstance(values, dict):
         raise ConfigInvalid(f"{shown}: tool.keepsake must be a table")
-    return table
+    return Table(file, values, lambda keys: _toml_line(text, ("tool", "keepsake"), keys))
+
+
+@lru_cache(maxsize=8)
+def _parsed_toml(text: str, shown: str) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        line = re.search(r"at line (\d+)", str(err))
+        raise ConfigInvalid(f"{_place(shown, int(line[1]) if line else None)}: not valid TOML: {err}") from err
+
+
+def _toml_line(text: str, above: tuple[str, ...], keys: Sequence[str]) -> int | None:
+    lines = _toml_lines(text)
+    # A key in braces stands behind the one above it.
+    return next((lines[place] for end in (len(keys), 1) if (place := (*above, *keys[:end])) in lines), None)
+
+
+@lru_cache(maxsize=8)
+def _toml_lines(text: str) -> dict[tuple[str, ...], int]:
+    """Return the line of each key, as far as it can be told: the parser of the standard library does not say.
+
+    A key that seems to stand twice, as in the example inside of a text of several lines, has no line.
+    """
+    found: dict[tuple[str, ...], int] = {}
+    doubtful: set[tuple[str, ...]] = set()
+    above: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[([^\[\]]+)\]", line)
+        key = re.match(r"\s*([\w.\-\"' ]+?)\s*=", line) if header is None else None
+        match = header or key
+        if match is None:
+            continue
+        keys = tuple(part.strip(" \"'") for part in match[1].split("."))
+        above, keys = (keys, keys) if header is not None else (above, (*above, *keys))
+        doubtful |= {keys} & found.keys()
+        for length in range(1, len(keys) + 1):
+            found.setdefault(keys[:length], number)
+    return {keys: number for keys, number in found.items() if keys not in doubtful}
 
 
 def _user_file() -> Path:
@@ -386,18 +507,14 @@ def _user_file() -> Path:
     return home / "keepsake" / "config.toml"
 
 
-def _user_table() -> dict[str, Any] | None:
+def _user_table() -> Table | None:
     """Return what the user's own file says; None where there is none."""
     file = _user_file()
     if not os.path.isfile(file):  # noqa: PTH113 - see _config_file
         return None
-    import tomllib
-
     shown = shown_path(file)
-    try:
-        return tomllib.loads(_read(file, shown))
-    except tomllib.TOMLDecodeError as err:
-        raise ConfigInvalid(f"{shown}: not valid TOML: {err}") from err
+    text = _read(file, shown)
+    return Table(file, _parsed_toml(text, shown), lambda keys: _toml_line(text, (), keys))
 
 
 def _read(file: Path, shown: str) -> str:

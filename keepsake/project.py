@@ -84,6 +84,10 @@ class Project:
         """The experiments of this project."""
         return ExperimentCollection(self)
 
+    def settings(self) -> config.Settings:
+        """Return what keepsake.yaml, the other files and the environment set for this project, as they are now."""
+        return config.Settings(self.directory)
+
     def repository_at_hand(self) -> Repository:
         """Return the repository, the same object at every call.
 

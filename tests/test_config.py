@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepsake import config
-from keepsake.config import Config, find_directory, load
+from keepsake.config import Config, Said, Settings, find_directory, load
 from keepsake.exceptions import ConfigInvalid, ConfigNotFound
+from keepsake.settings import known_keys
 from tests.conftest import bound_by_permissions
 
 
@@ -173,7 +174,7 @@ class TestMistakes:
         [
             ("- a\n- b\n", "keepsake.yaml line 1: expected lines such as"),
             ("\njust text\n", "keepsake.yaml line 2: expected lines such as"),
-            ("repository: [s3://a]\n", "keepsake.yaml line 1: repository must be a URL as text, not ['s3://a']"),
+            ("repository: [s3://a]\n", "keepsake.yaml line 1: repository must be a URL as text, not a list"),
             ("\nrepository: 5\n", "keepsake.yaml line 2: repository must be a URL as text, not 5"),
             ('repository: "  "\n', 'keepsake.yaml line 1: repository must be a URL as text, not "  "'),
             ("repository: file://\n", 'keepsake.yaml: "file://" names no directory'),
@@ -221,11 +222,11 @@ class TestMistakes:
     def test_unknown_keys_are_warned_of_once_with_the_nearest_name(
         self, directory: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        write(directory / "keepsake.yaml", "repository: s3://a\nkep: {best: 1}\nxyz: 2\n")
+        write(directory / "keepsake.yaml", "repository: s3://a\nkapture: {git: false}\nxyz: 2\n")
         for _ in range(2):
             assert load().repository == "s3://a"
         assert capsys.readouterr().err.splitlines() == [
-            'keepsake: warning: keepsake.yaml line 2: unknown key "kep", did you mean "keep"?',
+            'keepsake: warning: keepsake.yaml line 2: unknown key "kapture", did you mean "capture"?',
             'keepsake: warning: keepsake.yaml line 3: unknown key "xyz"',
         ]
 
@@ -236,7 +237,7 @@ class TestMistakes:
         assert caught.value.message == 'keepsake.yaml line 2: unknown key "repositry", did you mean "repository"?'
 
     def test_every_known_key_is_quiet(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        keys = "".join(f"{key}: {{}}\n" for key in config.KNOWN_KEYS if key not in ("repository", "storage"))
+        keys = "".join(f"{key}: {{}}\n" for key in known_keys() or () if key not in ("repository", "storage"))
         write(directory / "keepsake.yaml", f"repository: s3://a\n{keys}")
         assert load().repository == "s3://a"
         assert capsys.readouterr().err == ""
@@ -283,29 +284,45 @@ def test_the_home_of_nobody_is_a_clear_error() -> None:
         load(repository="file://~no-such-person/runs")
 
 
-class TestSettingsOfLs:
+class TestSettings:
     def test_variable_yaml_pyproject_user_default(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert config.ls_columns(directory) == ((), "default")
-        assert config.ls_limit(directory) == (None, "default")
+        def said() -> list[Said]:
+            return [Settings(directory).get(name) for name in ("ls.columns", "ls.limit")]
+
+        assert said() == [Said((), "default"), Said(50, "default")]
+        user = "~/.config/keepsake/config.toml"
         write(directory.parent / ".config/keepsake/config.toml", '[ls]\ncolumns = ["user"]\nlimit = 1\n')
-        assert config.ls_columns(directory) == (("user",), "~/.config/keepsake/config.toml")
-        assert config.ls_limit(directory) == (1, "~/.config/keepsake/config.toml")
+        assert said() == [Said(("user",), user, 2), Said(1, user, 3)]
         write(directory / "pyproject.toml", '[tool.keepsake.ls]\ncolumns = ["toml"]\nlimit = 2\n')
-        assert config.ls_columns(directory) == (("toml",), "pyproject.toml")
-        assert config.ls_limit(directory) == (2, "pyproject.toml")
-        write(directory / "keepsake.yaml", "repository: s3://yaml\nls: {columns: [lr, +user], limit: 0}\n")
-        assert config.ls_columns(directory) == (("lr", "+user"), "keepsake.yaml")
-        assert config.ls_limit(directory) == (0, "keepsake.yaml")
+        assert said() == [Said(("toml",), "pyproject.toml", 2), Said(2, "pyproject.toml", 3)]
+        write(directory / "keepsake.yaml", "repository: s3://yaml\nls: {columns: [lr, +user],\n  limit: 0}\n")
+        assert said() == [Said(("lr", "+user"), "keepsake.yaml", 2), Said(0, "keepsake.yaml", 3)]
         monkeypatch.setenv("KEEPSAKE_COLUMNS", "val_loss, -lr")
-        assert config.ls_columns(directory) == (("val_loss", "-lr"), "KEEPSAKE_COLUMNS")
+        assert said()[0] == Said(("val_loss", "-lr"), "KEEPSAKE_COLUMNS")
 
     def test_each_setting_may_stand_in_another_file(self, directory: Path) -> None:
         write(directory / "keepsake.yaml", "repository: s3://yaml\nls: {limit: 3}\n")
         write(directory / "pyproject.toml", '[tool.keepsake]\nls = {columns = ["lr"], limit = 4}\n')
         below = directory / "src"
         below.mkdir()
-        assert config.ls_columns(below) == (("lr",), "pyproject.toml")
-        assert config.ls_limit(below) == (3, "keepsake.yaml")
+        assert Settings(below).get("ls.columns") == Said(("lr",), "pyproject.toml", 2)
+        assert Settings(below).get("ls.limit") == Said(3, "keepsake.yaml", 2)
+
+    def test_a_file_of_other_settings_does_not_hide_the_users_repository(self, directory: Path) -> None:
+        file = write(directory.parent / ".config/keepsake/config.toml", 'repository = "s3://user"\n')
+        for name, text in (("keepsake.yaml", "ls: {limit: 3}\n"), ("pyproject.toml", "[tool.keepsake.ls]\nlimit = 3\n")):
+            path = write(directory / name, text)
+            (directory / "src").mkdir(exist_ok=True)
+            os.chdir(directory / "src")
+            assert load() == Config("s3://user", "s3://user", directory, str(file))
+            assert Settings(directory).get("repository").value == "s3://user"
+            path.unlink()
+
+    def test_a_misspelt_repository_is_not_replaced_by_the_users(self, directory: Path) -> None:
+        write(directory.parent / ".config/keepsake/config.toml", 'repository = "s3://user"\n')
+        write(directory / "keepsake.yaml", "repositry: s3://mine\n")
+        with pytest.raises(ConfigInvalid, match='unknown key "repositry", did you mean "repository"'):
+            load()
 
     def test_the_users_file_may_name_the_repository_and_lie_elsewhere(
         self, directory: Path, monkeypatch: pytest.MonkeyPatch
@@ -318,17 +335,79 @@ class TestSettingsOfLs:
         write(directory / "keepsake.yaml", "repository: s3://yaml\n")
         assert load().repository == "s3://yaml"
 
-    @pytest.mark.parametrize("said", ["ls: 3", "ls: {columns: lr}", "ls: {columns: [1]}"])
-    def test_columns_that_are_none(self, directory: Path, said: str) -> None:
-        write(directory / "keepsake.yaml", f"repository: s3://yaml\n{said}\n")
-        with pytest.raises(ConfigInvalid, match=r"keepsake\.yaml: ls"):
-            config.ls_columns(directory)
+    @pytest.mark.parametrize(
+        ("text", "name", "message"),
+        [
+            ("ls: 3", "ls.limit", "line 2: ls must hold columns and limit, not 3"),
+            ("ls: {columns: lr}", "ls.columns", 'line 2: ls.columns must be a list of names, not "lr"'),
+            ("ls: {columns: [1]}", "ls.columns", "line 2: ls.columns must be a list of names, not a list"),
+            ("ls: {limit: -1}", "ls.limit", "line 2: ls.limit must be a number from 0 on, not -1"),
+            ("ls: {limit: true}", "ls.limit", "line 2: ls.limit must be a number from 0 on, not True"),
+            ("capture:\n  git: 1", "capture.git", "line 3: capture.git must be true or false, not 1"),
+            ("capture: {packages: all}", "capture.packages", 'line 2: capture.packages must be "imported" or "none", not "all"'),
+            ("primary_metric: val_loss", "primary_metric", "line 2: primary_metric must be a name and a goal, such as"),
+            ("primary_metric: {name: a, goal: less}", "primary_metric", "line 2: primary_metric must be a name and a goal"),
+            ("remotes: {lab: 3}", "remotes", "line 2: remotes must be names with URLs"),
+            ("redact: {keys: x}", "redact.keys", "line 2: redact.keys must be a list of names"),
+        ],
+    )
+    def test_what_cannot_be_is_named_with_its_line(self, directory: Path, text: str, name: str, message: str) -> None:
+        write(directory / "keepsake.yaml", f"repository: s3://yaml\n{text}\n")
+        with pytest.raises(ConfigInvalid) as caught:
+            Settings(directory).get(name)
+        assert caught.value.message.startswith(f"keepsake.yaml {message}")
 
-    @pytest.mark.parametrize("limit", ["-1", "true", "many"])
-    def test_limits_that_are_none(self, directory: Path, limit: str) -> None:
-        write(directory / "keepsake.yaml", f"repository: s3://yaml\nls: {{limit: {limit}}}\n")
-        with pytest.raises(ConfigInvalid, match=r"ls\.limit must be a number"):
-            config.ls_limit(directory)
+    @pytest.mark.parametrize("repository", ["[s3://ana:hunter2@a]", "{url: s3://ana:hunter2@a}"])
+    def test_a_message_shows_no_secret(self, directory: Path, repository: str) -> None:
+        write(directory / "keepsake.yaml", f"repository: {repository}\n")
+        for call in (load, lambda: Settings(directory).get("repository")):
+            with pytest.raises(ConfigInvalid) as caught:
+                call()
+            assert "hunter2" not in str(caught.value)
+
+    def test_remotes_of_all_files_come_together_and_are_absolute(self, directory: Path) -> None:
+        write(directory.parent / ".config/keepsake/config.toml", 'remotes = {lab = "s3://user", home = "~/runs"}\n')
+        write(directory / "keepsake.yaml", "remotes:\n  lab: file://../lab\n")
+        assert Settings(directory).remotes() == {
+            "lab": Said(f"file://{directory.parent}/lab", "keepsake.yaml", 2),
+            "home": Said(f"file://{directory.parent}/runs", "~/.config/keepsake/config.toml", 1),
+        }
+
+    def test_unknown_keys_below_others_are_warned_of(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        write(directory / "keepsake.yaml", "repository: s3://a\nls:\n  colums: [lr]\nlimit: 3\n")
+        write(
+            directory / "pyproject.toml",
+            '[build]\nlimit = 5\n\n[tool.keepsake]\ncapture.gti = false\n[tool.keepsake.primary_metric]\nmode = "min"\n',
+        )
+        write(directory.parent / ".config/keepsake/config.toml", "[redact]\n\nallows = []\n[remotes]\nanything = 's3://a'\n")
+        with pytest.raises(ConfigInvalid):
+            Settings(directory).get("primary_metric")
+        assert capsys.readouterr().err.splitlines() == [
+            'keepsake: warning: keepsake.yaml line 3: unknown key "colums" in "ls", did you mean "columns"?',
+            'keepsake: warning: keepsake.yaml line 4: unknown key "limit", did you mean "ls.limit"?',
+            'keepsake: warning: pyproject.toml line 5: unknown key "gti" in "capture", did you mean "git"?',
+            'keepsake: warning: pyproject.toml line 7: unknown key "mode" in "primary_metric"',
+            'keepsake: warning: ~/.config/keepsake/config.toml line 3: unknown key "allows" in "redact", did you mean "allow"?',
+        ]
+
+    def test_a_mapping_that_holds_itself(self, directory: Path) -> None:
+        write(directory / "keepsake.yaml", "repository: s3://a\nremotes: &it\n  lab: *it\n")
+        with pytest.raises(ConfigInvalid, match="line 2: remotes must be"):
+            Settings(directory).remotes()
+
+    def test_a_file_that_cannot_be_understood_is_an_error(self, directory: Path) -> None:
+        """Nobody wants their secrets recorded because of a slip in the file that says which they are."""
+        write(directory / "keepsake.yaml", "repository: s3://a\nredact: {\n")
+        with pytest.raises(ConfigInvalid, match="not valid YAML"):
+            Settings(directory).get("redact.keys")
+
+    def test_a_line_that_cannot_be_told_is_left_out(self, directory: Path) -> None:
+        write(
+            directory / "pyproject.toml",
+            '[tool.other]\ntext = """\n[tool.keepsake.ls]\nlimit = 7\n"""\n[tool.keepsake.ls]\nlimit = 8\ncolumns = ["lr"]\n',
+        )
+        assert Settings(directory).get("ls.limit") == Said(8, "pyproject.toml")
+        assert Settings(directory).get("ls.columns") == Said(("lr",), "pyproject.toml", 8)
 
 
 _LINES = st.sampled_from(["", "  ", "# a: b", " # c", "repository: ", "repository:", " repository: ", "other: 1", "---", "..."])

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "md", "ids")
 
-LIMIT = 50
-"""How many experiments a terminal is shown where nobody says how many."""
-
 WATCH_INTERVAL_S = 2.0
 
 list_options = options(
@@ -175,10 +172,7 @@ def _limit(project: Project, wanted: Options) -> int | None:
         return wanted.limit or None
     if wanted.filters or wanted.form not in (None, "table") or not terminal.is_terminal():
         return None
-    from keepsake.config import ls_limit
-
-    said = ls_limit(project.directory).value
-    return LIMIT if said is None else said or None
+    return project.settings().get("ls.limit").value or None
 
 
 # --- printing -------------------------------------------------------------------------------------------------------
@@ -204,7 +198,6 @@ def _print_json(summaries: Sequence[Summary], *, by_line: bool) -> None:
 
 def _table(ctx: click.Context, project: Project, index: Index, found: _Found, wanted: Options) -> ExperimentTable:
     from keepsake.cli.options import view
-    from keepsake.config import ls_columns
     from keepsake.display.experiments import Choice, ExperimentTable
 
     return ExperimentTable(
@@ -212,7 +205,7 @@ def _table(ctx: click.Context, project: Project, index: Index, found: _Found, wa
         view(ctx, short=index.short_length(), every=wanted.every, fits=not wanted.wide),
         mentioned=found.mentioned,
         running=wanted.running,
-        choice=Choice.parse(wanted.columns or ls_columns(project.directory).value),
+        choice=Choice.parse(wanted.columns or project.settings().get("ls.columns").value),
         counts=(found.total, index.running()) if found.total > len(found.summaries) else None,
     )
 
