@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keepsake import config, messages
-from keepsake.exceptions import ConfigInvalid, DoesNotExist, StorageUnavailable
+from keepsake.exceptions import ConfigInvalid, DoesNotExist, KeepsakeError, StorageUnavailable
 from keepsake.query.index import Index
 from keepsake.repository import layout
-from keepsake.repository.records import ExperimentRecord, utc_now
+from keepsake.repository.records import ExperimentRecord, PrimaryMetric, utc_now
 from keepsake.repository.repository import Repository
 from keepsake.storage import OverlayStorage, from_url
 from keepsake.storage.disk import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from keepsake.capture.files import FileEntry
     from keepsake.checkpoint import Checkpoint
@@ -147,11 +147,22 @@ class Project:
         from keepsake.recording.recorder import Recorder
         from keepsake.recording.uploader import Uploader
 
-        repository = self.repository_at_hand()
+        repository, metric = self.repository_at_hand(), self._primary_metric()
         if self._outbox is None or self._store is None:
-            return Recorder(repository, record, self.directory, quiet=quiet)
+            return Recorder(repository, record, self.directory, quiet=quiet, primary_metric=metric)
         uploader = None if _mode() == "offline" else Uploader(self._outbox, self._store, record.id)
-        return Recorder(self._outbox.repository, record, self.directory, quiet=quiet, uploader=uploader)
+        store = self._outbox.repository
+        return Recorder(store, record, self.directory, quiet=quiet, uploader=uploader, primary_metric=metric)
+
+    def _primary_metric(self) -> PrimaryMetric | None:
+        """Return the primary metric of checkpoints that are given none."""
+        try:
+            said = self.settings().get("primary_metric").value
+        except KeepsakeError as err:
+            # keepsake.init() raises this; here somebody adds a checkpoint to an experiment in the middle of their work.
+            messages.warning(f"{err.message}; no primary metric is set")
+            return None
+        return PrimaryMetric(*said) if said is not None else None
 
     def prepare(self) -> None:
         """Make sure, before a training begins, that its experiment can be recorded.
@@ -310,8 +321,9 @@ class ExperimentCollection:
         for problem in problems:
             messages.warning(problem)
         project = self.project
+        settings = _settings_of_recording(project)
         project.prepare()
-        record = _new_record(project, path, values, beats=not disable_heartbeat)
+        record = _new_record(project, path, values, settings, beats=not disable_heartbeat)
         if wanted is not None:
             earlier = resuming.find(project.reachable_repository(), wanted, command=record.command, params=record.params)
             if earlier is not None:
@@ -615,18 +627,35 @@ def _code_entries(
     return files.project_files(directory, path, exclude=excluded)
 
 
+def _settings_of_recording(project: Project) -> dict[str, Any]:
+    """Return what is set for recording, by dotted name.
+
+    Raises:
+        ConfigInvalid: Something is set to what it cannot be.
+    """
+    from keepsake.settings import SETTINGS
+
+    settings = project.settings()
+    names = [name for name in SETTINGS if name.startswith(("capture.", "redact.", "primary_metric"))]
+    return {name: settings.get(name).value for name in names}
+
+
 def _new_record(
-    project: Project, path: str | os.PathLike[str] | None, params: dict[str, Any], *, beats: bool
+    project: Project, path: str | os.PathLike[str] | None, params: dict[str, Any], settings: Mapping[str, Any], *, beats: bool
 ) -> ExperimentRecord:
     # Reading an experiment needs none of this, and a listing must not wait for it.
     from keepsake import __version__
     from keepsake.capture import environment, packages, redaction
     from keepsake.recording.heartbeat import INTERVAL_S
 
+    redaction.use_names(hidden=settings["redact.keys"], shown=settings["redact.allow"])
     params, hidden = redaction.redact_params(params)
     if hidden:
         messages.warning(f"{hidden} secret{'s' if hidden > 1 else ''} in params recorded as {redaction.REDACTED}")
-    captured = environment.capture_environment(project.directory)
+    captured = environment.capture_environment(
+        project.directory,
+        **{name: settings[f"capture.{name}"] for name in ("git", "gpu", "argv", "env")},
+    )
     return ExperimentRecord(
         id=layout.new_id(),
         created=utc_now(),
@@ -637,7 +666,7 @@ def _new_record(
         command=captured.command,
         path=Path(path).as_posix() if path is not None else None,
         python_version=captured.python_version,
-        python_packages=packages.imported_packages(),
+        python_packages=packages.imported_packages() if settings["capture.packages"] == "imported" else {},
         keepsake_version=__version__,
         git=captured.git,
         system=captured.system,

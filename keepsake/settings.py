@@ -121,6 +121,7 @@ VARIABLES = {
     "KEEPSAKE_HOST": Variable("recorded instead of the machine's name"),
     "KEEPSAKE_REDACT": Variable("further names of params whose values are hidden, separated by commas"),
     "KEEPSAKE_CACHE_DIR": Variable("where caches are kept, instead of the directory for caches of the user"),
+    "KEEPSAKE_CACHE_SIZE": Variable("how much of saved files is kept there for use", "10 GB"),
     "KEEPSAKE_COLUMNS": Variable("the columns of keepsake ls, like -c"),
     "KEEPSAKE_LOG": Variable("least level of messages: debug, info (default), warning, error", "info"),
     "KEEPSAKE_DEBUG": Variable("1: show where errors come from, like -v"),

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from keepsake import Project, messages
+from keepsake.capture import redaction
 from keepsake.recording import exits
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +34,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     messages.forget_said()
+    redaction.use_names()
 
 
 @pytest.fixture(scope="session", autouse=True)

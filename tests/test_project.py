@@ -288,3 +288,89 @@ def test_many_things_are_deleted_at_once(project: Project) -> None:
     project.experiments.delete(project.experiments.list())
     assert project.experiments.list() == []
     project.experiments.delete()
+
+
+class TestSettings:
+    """What the configuration sets for recording; each is read once, when the experiment begins."""
+
+    def configure(self, project: Project, text: str) -> None:
+        (project.directory / "keepsake.yaml").write_text(f"repository: file://.keepsake\n{text}", encoding="utf-8")
+
+    def test_the_primary_metric_holds_until_a_checkpoint_gives_another(self, project: Project) -> None:
+        self.configure(project, "primary_metric: {name: loss, goal: Minimize}\n")
+        with keepsake.init() as experiment:
+            experiment.checkpoint(metrics={"loss": 0.3, "acc": 0.5})
+            experiment.checkpoint(metrics={"acc": 0.6})
+            experiment.checkpoint(metrics={"loss": 0.4, "acc": 0.7}, primary_metric=("acc", "maximize"))
+            experiment.checkpoint(metrics={"loss": 0.5, "acc": 0.8})
+        found = [one.primary_metric and tuple(one.primary_metric) for one in keepsake.experiments.get(experiment.id).checkpoints]
+        assert found == [("loss", "minimize"), None, ("acc", "maximize"), ("acc", "maximize")]
+
+    def test_it_holds_for_an_experiment_that_was_found_and_a_mistake_there_stops_nothing(
+        self, project: Project, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        keepsake.init().stop()
+        self.configure(project, "primary_metric: {name: loss, goal: minimize}\n")
+        keepsake.experiments.list()[0].checkpoint(metrics={"loss": 0.3})
+        [experiment] = keepsake.experiments.list()
+        assert [tuple(one.primary_metric or ()) for one in experiment.checkpoints] == [("loss", "minimize")]
+        keepsake.init().stop()
+        self.configure(project, "primary_metric: loss\n")
+        capsys.readouterr()
+        keepsake.experiments.list()[-1].checkpoint(metrics={"loss": 0.3})
+        assert "line 2: primary_metric must be a name and a goal" in capsys.readouterr().err
+        assert keepsake.experiments.list()[-1].checkpoints[0].primary_metric is None
+
+    def test_what_is_captured(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SLURM_JOB_ID", "88123")
+        self.configure(project, "capture: {git: false, gpu: false, packages: none, argv: false, env: [SLURM_JOB_ID]}\n")
+        with keepsake.init() as experiment:
+            pass
+        found = keepsake.experiments.get(experiment.id)
+        assert found.system is not None
+        assert (found.git, found.python_packages, found.system["env"]) == (None, {}, {"SLURM_JOB_ID": "88123"})
+        assert "gpus" not in found.system
+        assert len(found.command.split()) < 4
+        self.configure(project, "")
+        with keepsake.init() as experiment:
+            pass
+        assert experiment.python_packages
+        assert experiment.system is not None
+        assert "gpus" in experiment.system
+        assert "env" not in experiment.system
+
+    def test_what_is_redacted(self, project: Project) -> None:
+        self.configure(project, "redact: {keys: ['internal_*'], allow: [login_token]}\n")
+        with keepsake.init(params={"internal_url": "x", "login_token": "y", "password": "z"}) as experiment:
+            pass
+        assert experiment.params == {"internal_url": "[redacted]", "login_token": "y", "password": "[redacted]"}
+        self.configure(project, "")
+        with keepsake.init(params={"internal_url": "x"}) as experiment:
+            pass
+        assert experiment.params == {"internal_url": "x"}
+
+    @pytest.mark.parametrize(
+        "text", ["capture: {git: maybe}", "redact: {keys: all}", "primary_metric: {name: loss}", "ls: {a: 1} b"]
+    )
+    def test_a_mistake_stops_before_anything_is_recorded(self, project: Project, text: str) -> None:
+        self.configure(project, f"{text}\n")
+        with pytest.raises(ConfigInvalid, match=r"keepsake\.yaml line 2"):
+            keepsake.init()
+        assert not (project.directory / ".keepsake").exists()
+
+    def test_a_change_in_the_middle_of_a_training_stops_nothing(self, project: Project) -> None:
+        self.configure(project, "primary_metric: {name: loss, goal: minimize}\n")
+        with keepsake.init() as experiment:
+            self.configure(project, "capture: {git: maybe}\nprimary_metric: [\n")
+            experiment.checkpoint(metrics={"loss": 0.3})
+        (project.directory / "keepsake.yaml").write_text("repository: file://.keepsake\n", encoding="utf-8")
+        assert keepsake.experiments.list()[0].best() is not None
+
+    def test_what_only_listings_need_stops_no_training(self, project: Project) -> None:
+        self.configure(project, "ls: {limit: many}\n")
+        keepsake.init().stop()
+
+    def test_with_nothing_to_record_a_mistake_is_none(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KEEPSAKE_MODE", "disabled")
+        self.configure(project, "capture: {git: maybe}\n")
+        keepsake.init().checkpoint(metrics={"loss": 0.3})

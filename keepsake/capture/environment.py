@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from keepsake import messages
 from keepsake.capture.git import Git
-from keepsake.capture.redaction import redact_command, redact_url
+from keepsake.capture.redaction import redact_command, redact_params, redact_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 _T = TypeVar("_T")
 
@@ -44,7 +44,8 @@ class Environment:
         command: The command line, quoted for a shell, without secrets.
         python_version: Such as ``"3.11.7"``.
         pid: ID of the process.
-        system: ``os``, ``cpus`` and ``memory_bytes`` that this process may use, ``gpus`` with their names and memory.
+        system: ``os``, ``cpus`` and ``memory_bytes`` that this process may use, ``gpus`` with their names and memory, ``env`` with the
+            variables that were asked for.
         git: ``commit``, ``branch``, ``dirty``, how many files are ``modified``, and ``remote``; None outside Git.
     """
 
@@ -57,25 +58,33 @@ class Environment:
     git: dict[str, Any] | None
 
 
-def capture_environment(directory: Path) -> Environment:
+def capture_environment(
+    directory: Path, *, git: bool = True, gpu: bool = True, argv: bool = True, env: Sequence[str] = ()
+) -> Environment:
     """Find out in which surroundings this process runs; never raises.
 
     Args:
         directory: The project directory.
+        git: Whether to ask Git.
+        gpu: Whether to look for GPUs; ``system`` has no ``gpus`` otherwise.
+        argv: Whether the command has its arguments, and the code of ``python -c``.
+        env: Names of environment variables to take, without what looks like a secret; ``system`` has no ``env`` if none of them is set.
     """
+    variables = _guarded("variables", lambda: _variables(env), dict[str, Any]())
     return Environment(
         user=_guarded("the user's name", lambda: os.environ.get("KEEPSAKE_USER") or getpass.getuser(), ""),
         host=_guarded("the host's name", lambda: os.environ.get("KEEPSAKE_HOST") or platform.node(), ""),
-        command=_guarded("the command", lambda: _command(directory), ""),
+        command=_guarded("the command", lambda: _command(directory, with_arguments=argv), ""),
         python_version=sys.version.split()[0],
         pid=os.getpid(),
         system={
             "os": _guarded("the system", lambda: f"{platform.system()} {platform.release()} {platform.machine()}", ""),
             "cpus": _guarded("the CPUs", _cpus, None),
             "memory_bytes": _guarded("the memory", _memory_bytes, None),
-            "gpus": _guarded("the GPUs", _gpus, list[dict[str, Any]]()),
+            **({"gpus": _guarded("the GPUs", _gpus, list[dict[str, Any]]())} if gpu else {}),
+            **({"env": variables} if variables else {}),
         },
-        git=_guarded("the Git commit", lambda: _git(directory), None),
+        git=_guarded("the Git commit", lambda: _git(directory), None) if git else None,
     )
 
 
@@ -87,18 +96,24 @@ def _guarded(what: str, find_out: Callable[[], _T], otherwise: _T) -> _T:
         return otherwise
 
 
+def _variables(names: Sequence[str]) -> dict[str, Any]:
+    redacted, _ = redact_params({name: os.environ[name] for name in names if name in os.environ})
+    return redacted
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def _command(directory: Path) -> str:
+def _command(directory: Path, *, with_arguments: bool) -> str:
     argv, _ = redact_command(sys.argv)
+    argv = argv if with_arguments else argv[:1]
     name, arguments = (argv[0], argv[1:]) if argv else ("", [])
     notebook = _notebook(name)
     if notebook is not None:
         return shlex.join(notebook)
     module = _main_module()
     if name == "-c":
-        code, _ = redact_command(_code_of_command())
+        code, _ = redact_command(_code_of_command() if with_arguments else [])
         return shlex.join(["python", "-c", *code, *arguments])
     if module is not None:
         return shlex.join(["python", "-m", module, *arguments])

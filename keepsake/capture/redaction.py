@@ -10,7 +10,7 @@ import fnmatch
 import itertools
 import os
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,25 @@ if TYPE_CHECKING:
 
 REDACTED = "[redacted]"
 """What stands in a record instead of a secret."""
+
+
+def use_names(*, hidden: Sequence[str] = (), shown: Sequence[str] = ()) -> None:
+    """Say, for all that this process records from now on, which names mean a secret beside those known here, and which do not.
+
+    ``KEEPSAKE_REDACT`` hides further ones. What looks like a secret by itself is hidden under any name.
+
+    Args:
+        hidden: Patterns of names, or of dotted names, in any case, such as ``"*passwd*"``.
+        shown: The same for names that are no secret; they go before all others.
+
+    Example:
+        >>> use_names(hidden=["internal_*"], shown=["login_token"])
+        >>> redact_params({"internal_url": "http://x", "login_token": "[CLS]"})
+        ({'internal_url': '[redacted]', 'login_token': '[CLS]'}, 1)
+        >>> use_names()
+    """
+    global _names
+    _names = _Names(tuple(hidden), tuple(shown))
 
 
 def redact_params(params: dict[str, Value]) -> tuple[dict[str, Value], int]:
@@ -89,7 +108,7 @@ class _Redaction:
 
     def of_dict(self, values: dict[str, Value], name: str, inherited: _Kind | None) -> dict[str, Value]:
         return {
-            redact_text(key): self._of(value, f"{name}{key}", _strongest(inherited, _kind(key, f"{name}{key}")))
+            redact_text(key): self._of(value, f"{name}{key}", _kind_below(inherited, key, f"{name}{key}"))
             for key, value in values.items()
         }
 
@@ -184,6 +203,8 @@ _ML_BEFORE_TOKEN = _words(
 
 def _kind(name: str, dotted: str = "") -> _Kind | None:
     """Tell whether what stands under a name is a secret."""
+    if _matches(name, dotted, _names.shown):
+        return None
     words = [word.lower() for word in _WORDS.findall(name)]
     pairs = list(itertools.pairwise(words))
     if any(word in _SECRET_WORDS or word.endswith(_SECRET_ENDINGS) for word in words):
@@ -212,11 +233,31 @@ def _is_token(words: list[str], pairs: list[tuple[str, str]]) -> bool:
     return words == ["token"] or (len(words) > 1 and words[-2] not in _ML_BEFORE_TOKEN)
 
 
+class _Names(NamedTuple):
+    hidden: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+
+
+_names = _Names()
+
+
 def _is_asked_for(name: str, dotted: str) -> bool:
-    """Tell whether a pattern of ``KEEPSAKE_REDACT`` matches."""
-    patterns = [pattern.strip().lower() for pattern in os.environ.get("KEEPSAKE_REDACT", "").split(",")]
+    """Tell whether somebody wants it hidden."""
+    patterns = os.environ.get("KEEPSAKE_REDACT", "").split(",")
+    return _matches(name, dotted, (*patterns, *_names.hidden))
+
+
+def _matches(name: str, dotted: str, patterns: Sequence[str]) -> bool:
+    if not patterns:
+        return False
     names = {name.lower(), name.lower().lstrip("-+~").replace("-", "_"), dotted.lower()}
-    return any(pattern and fnmatch.fnmatchcase(candidate, pattern) for pattern in patterns for candidate in names)
+    wanted = [pattern.strip().lower() for pattern in patterns]
+    return any(pattern and fnmatch.fnmatchcase(candidate, pattern) for pattern in wanted for candidate in names)
+
+
+def _kind_below(inherited: _Kind | None, name: str, dotted: str) -> _Kind | None:
+    """Tell whether what stands under a name is a secret, by that name and those above it."""
+    return None if _matches(name, dotted, _names.shown) else _strongest(inherited, _kind(name, dotted))
 
 
 def _strongest(one: _Kind | None, other: _Kind | None) -> _Kind | None:

@@ -34,6 +34,7 @@ COMMANDS = {
     "pull": "copy experiments of another repository to this project",
     "copy": "copy experiments from one repository to another",
     "fsck": "check that everything is there and undamaged, and mend what can be",
+    "config": "print what is set, and where",
     "init": "say where this project's experiments live",
     "help": "explain a command, or: environment, exit-codes, filters",
 }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keepsake.cli.options import examples, global_options, project_of, require_repository
+from keepsake.cli.options import examples, global_options, other_project, require_repository
 
 if TYPE_CHECKING:
     from keepsake.project import Project
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         "keepsake copy file://.keepsake s3://acme-hotdog/runs",
         "keepsake copy s3://acme-hotdog file:///data/runs 4591273",
         "keepsake copy s3://acme-hotdog/old s3://acme-hotdog/new",
+        "keepsake copy lab s3://acme-hotdog    # lab is one of the remotes in keepsake.yaml",
     )
 )
 @click.argument("source", metavar="SRC")
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 def copy(ctx: click.Context, /, source: str, target: str, ids: tuple[str, ...]) -> None:
     """Copy experiments from one repository to another: those that are named, else all.
 
+    SRC and DST are URLs, or names that the configuration gives them under "remotes".
+
     Digests are compared on the way, and what is there already is left out: a copy that broke off can be run again.
     """
-    copy_experiments(project_of(ctx, source), project_of(ctx, target), ids)
+    copy_experiments(other_project(ctx, source), other_project(ctx, target), ids)
 
 
 def copy_experiments(source: Project, target: Project, ids: tuple[str, ...]) -> None:

@@ -7,30 +7,7 @@ import click
 from keepsake.cli import cli, unknown_command
 from keepsake.cli.errors import EXIT_CODES
 from keepsake.cli.options import examples, global_options
-
-ENVIRONMENT = {
-    "KEEPSAKE_REPOSITORY": "the repository, like -R",
-    "KEEPSAKE_DIRECTORY": "the project directory, like -D",
-    "KEEPSAKE_MODE": "disabled: recording calls do nothing; online (default), offline",
-    "KEEPSAKE_EXPERIMENT": "the experiment that a training goes on with: its ID, or a whole ID for a new one",
-    "KEEPSAKE_NAME": "the name of experiments that begin; one that is taken gets a number",
-    "KEEPSAKE_TAGS, KEEPSAKE_NOTES": "their tags, separated by commas; their notes",
-    "KEEPSAKE_LIGHTNING_VERSION": "set by the Lightning logger for the processes that Lightning launches",
-    "KEEPSAKE_USER, KEEPSAKE_HOST": "recorded instead of the user's and the machine's name",
-    "KEEPSAKE_REDACT": "further names of params whose values are hidden, separated by commas",
-    "KEEPSAKE_CACHE_DIR": "where caches are kept, instead of the directory for caches of the user",
-    "KEEPSAKE_CACHE_SIZE": "how much of saved files is kept there for use; default: 10 GB",
-    "KEEPSAKE_COLUMNS": "the columns of keepsake ls, like -c",
-    "KEEPSAKE_LOG": "least level of messages: debug, info (default), warning, error",
-    "KEEPSAKE_DEBUG": "1: show where errors come from, like -v",
-    "KEEPSAKE_NO_PROMPT, CI": "never ask: where an answer is needed, exit with 6",
-    "KEEPSAKE_NO_ANALYTICS": "accepted; there is nothing to switch off",
-    "NO_COLOR": "no colours on a terminal",
-    "FORCE_COLOR, CLICOLOR_FORCE": "colours also where the answer goes into a pipe or a file",
-    "TERM": "dumb: no colours",
-    "COLUMNS": "width of the terminal",
-}
-"""Environment variables and what they do."""
+from keepsake.settings import VARIABLES
 
 FILTERS = """\
 A filter is NAME OPERATOR VALUE. Filters are joined by and, or, not and parentheses:
@@ -87,7 +64,7 @@ def help(ctx: click.Context, /, topic: str | None) -> None:
     if topic is None:
         click.echo(cli.get_help(ctx.find_root()))
     elif topic == "environment":
-        click.echo(_table(ENVIRONMENT))
+        click.echo(_table({name: variable.meaning for name, variable in VARIABLES.items()}))
     elif topic == "exit-codes":
         click.echo(_table({str(code): meaning for code, meaning in EXIT_CODES.items()}))
     elif topic == "filters":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -75,6 +76,30 @@ def project_of(ctx: click.Context, repository: str | None) -> Project:
     from keepsake.project import Project
 
     return Project(repository=repository, directory=ctx.ensure_object(dict).get("project_directory"))
+
+
+def other_project(ctx: click.Context, named: str) -> Project:
+    """Return a project with another repository than this project's.
+
+    Args:
+        ctx: The command's context.
+        named: One of the ``remotes`` of the configuration, or a URL.
+
+    Raises:
+        UsageError: There are remotes, but none of that name, nor a directory.
+    """
+    if "://" in named:
+        return project_of(ctx, named)
+    remotes = project_of(ctx, None).settings().remotes()
+    if named in remotes:
+        return project_of(ctx, remotes[named].value)
+    if remotes and "/" not in named and not Path(named).is_dir():
+        from difflib import get_close_matches
+
+        close = get_close_matches(named, remotes, n=1)
+        meant = f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(remotes)}."
+        raise click.UsageError(f'no remote "{named}", {meant} A directory of that name is ./{named}', ctx)
+    return project_of(ctx, named)
 
 
 def require_repository(project: Project) -> Repository:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from keepsake.cli.copy_command import copy_experiments
-from keepsake.cli.options import common_options, examples, project_of
+from keepsake.cli.options import common_options, examples, other_project, project_of
 
 
 @click.command(
@@ -13,6 +13,7 @@ from keepsake.cli.options import common_options, examples, project_of
         "keepsake pull s3://acme-hotdog/runs",
         "keepsake pull gs://acme-hotdog 4591273",
         "keepsake pull s3://acme-hotdog -R file:///data/runs",
+        "keepsake pull lab                  # one of the remotes in keepsake.yaml",
     )
 )
 @click.argument("url", metavar="URL")
@@ -22,6 +23,8 @@ from keepsake.cli.options import common_options, examples, project_of
 def pull(ctx: click.Context, /, url: str, ids: tuple[str, ...], repository: str | None) -> None:
     """Copy experiments of another repository to this project: those that are named, else all.
 
+    URL may be a name that the configuration gives it under "remotes".
+
     What is there already is left out: a pull that broke off can be run again.
     """
-    copy_experiments(project_of(ctx, url), project_of(ctx, repository), ids)
+    copy_experiments(other_project(ctx, url), project_of(ctx, repository), ids)

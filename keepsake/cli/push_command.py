@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from keepsake.cli.copy_command import copy_experiments
-from keepsake.cli.options import common_options, examples, project_of
+from keepsake.cli.options import common_options, examples, other_project, project_of
 
 
 @click.command(
@@ -13,6 +13,7 @@ from keepsake.cli.options import common_options, examples, project_of
         "keepsake push s3://acme-hotdog/runs",
         "keepsake push gs://acme-hotdog 4591273 eb96def",
         "keepsake push s3://acme-hotdog -R file:///data/runs",
+        "keepsake push lab                  # one of the remotes in keepsake.yaml",
     )
 )
 @click.argument("url", metavar="URL")
@@ -22,6 +23,8 @@ from keepsake.cli.options import common_options, examples, project_of
 def push(ctx: click.Context, /, url: str, ids: tuple[str, ...], repository: str | None) -> None:
     """Copy experiments of this project to another repository: those that are named, else all.
 
+    URL may be a name that the configuration gives it under "remotes".
+
     What is there already is left out: a push that broke off can be run again.
     """
-    copy_experiments(project_of(ctx, repository), project_of(ctx, url), ids)
+    copy_experiments(project_of(ctx, repository), other_project(ctx, url), ids)

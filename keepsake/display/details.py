@@ -170,6 +170,7 @@ def run_facts(record: ExperimentRecord, view: View, annotation: Annotated | None
         "Resumed": _resumed(record),
         "Command": text.safe(record.command),
         "Where": _where(record),
+        "Variables": _variables(record),
         "Git": _git(record.git or {}),
         "Saved": "; ".join(filter(None, (_saved_code(record), _saved_checkpoints(record)))),
     }
@@ -233,6 +234,12 @@ def _where(record: ExperimentRecord) -> str:
         str(system.get("os") or ""),
     ]
     return text.safe(", ".join(part for part in parts if part))
+
+
+def _variables(record: ExperimentRecord) -> str:
+    """Return the environment variables that were recorded."""
+    recorded = (record.system or {}).get("env")
+    return text.safe(", ".join(f"{name}={value}" for name, value in recorded.items())) if isinstance(recorded, dict) else ""
 
 
 def _gpus(recorded: Any) -> list[str]:

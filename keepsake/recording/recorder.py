@@ -140,6 +140,7 @@ class Recorder:
         directory: The project directory, which relative paths are relative to.
         quiet: Say nothing at the start and the end.
         uploader: Who moves it from there to the store where it belongs, if the repository is an outbox.
+        primary_metric: The one that holds until a checkpoint gives another.
 
     Attributes:
         calls: How often something was recorded.
@@ -156,6 +157,7 @@ class Recorder:
         *,
         quiet: bool = False,
         uploader: Uploader | None = None,
+        primary_metric: PrimaryMetric | None = None,
     ) -> None:
         if repository.local_root is None or not isinstance(repository.storage, DiskStorage):
             raise ValueError(f"experiments are recorded on disk, not in {repository.label}")
@@ -186,7 +188,7 @@ class Recorder:
         self._heartbeat: HeartbeatThread | None = None
         self._ending: Ending | None = None
         self._points = PointLog(repository, self._root, record.id, uploader)
-        self._primary_metric = record.primary_metric
+        self._primary_metric = record.primary_metric or primary_metric
         self._next_step = _next_step(record)
         self._warned: set[str] = set()
         self.calls = 0

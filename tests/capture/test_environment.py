@@ -300,3 +300,30 @@ class TestGit:
             assert found is None
         else:
             assert found == {"commit": commit, "branch": "main", "dirty": None, "modified": None, "remote": None}
+
+
+class TestSwitches:
+    def test_git_and_gpus_are_left_out_and_not_said_to_be_absent(self, directory: Path) -> None:
+        subprocess.run(["git", "init", "-q", "."], check=True)
+        assert capture_environment(directory).git is not None
+        found = capture_environment(directory, git=False, gpu=False)
+        assert found.git is None
+        assert "gpus" not in found.system
+
+    def test_a_command_without_arguments(self, directory: Path) -> None:
+        (directory / "train.py").write_text(CAPTURE.replace("c(Path())", "c(Path(), argv=False)"), encoding="utf-8")
+        assert command_of("train.py", "--lr", "0.1") == "train.py"
+        assert command_of("-c", CAPTURE.replace("c(Path())", "c(Path(), argv=False)"), "--lr", "0.1") == "python -c"
+
+    def test_variables_are_taken_by_name_and_without_secrets(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SLURM_JOB_ID", "88123")
+        monkeypatch.setenv("WANDB_API_KEY", "hunter2")
+        monkeypatch.setenv("PROXY", "http://ana:hunter2@proxy:80")
+        found = capture_environment(directory, env=["SLURM_JOB_ID", "WANDB_API_KEY", "PROXY", "NOT_SET", "SLURM_*"])
+        assert found.system["env"] == {
+            "SLURM_JOB_ID": "88123",
+            "WANDB_API_KEY": "[redacted]",
+            "PROXY": "http://ana:[redacted]@proxy:80",
+        }
+        assert "env" not in capture_environment(directory, env=["NOT_SET"]).system
+        assert "env" not in capture_environment(directory).system

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from keepsake.capture.redaction import REDACTED, redact_command, redact_params, redact_text, redact_url
+from keepsake.capture.redaction import REDACTED, redact_command, redact_params, redact_text, redact_url, use_names
 
 SECRET_NAMES = [
     "password",
@@ -143,6 +143,40 @@ class TestParams:
         monkeypatch.setenv("KEEPSAKE_REDACT", "licen*, customer.name ,")
         assert redact_params(params)[0] == {"license": REDACTED, "customer": {"name": REDACTED, "size": 3}, "lr": 0.1}
         assert redact_command(["--license=abc", "--license", "abc", "LICENSE=abc", "customer.name=Ana"])[1] == 4
+
+    def test_names_that_a_configuration_hides_and_shows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KEEPSAKE_REDACT", "other")
+        use_names(hidden=["Internal_*", "db.host"], shown=["login_token", "credentials.region", "internal_port"])
+        params: dict[str, Any] = {
+            "internal_url": "x",
+            "internal_port": "y",
+            "db": {"host": "h", "hostname": "n"},
+            "login_token": "t",
+            "credentials": {"region": "eu", "key": "k"},
+            "other": "o",
+        }
+        hidden = REDACTED
+        assert redact_params(params) == (
+            {
+                "internal_url": hidden,
+                "internal_port": "y",
+                "db": {"host": hidden, "hostname": "n"},
+                "login_token": "t",
+                "credentials": {"region": "eu", "key": hidden},
+                "other": hidden,
+            },
+            4,
+        )
+        assert redact_command(["train.py", "--internal-url", "x", "--login-token=t"])[0] == [
+            "train.py",
+            "--internal-url",
+            hidden,
+            "--login-token=t",
+        ]
+
+    def test_what_looks_like_a_secret_is_hidden_under_any_name(self) -> None:
+        use_names(shown=["*"])
+        assert redact_params({"login_token": "hf_" + "a1B2" * 8}) == ({"login_token": REDACTED}, 1)
 
     def test_what_is_given_is_not_changed(self) -> None:
         params: dict[str, Any] = {"token": "abc", "a": {"password": "x"}}

@@ -10,9 +10,10 @@ import pytest
 
 from keepsake.cli import ALIASES, COMMANDS, cli
 from keepsake.cli.errors import EXIT_CODES
-from keepsake.cli.help_command import ENVIRONMENT, FILTERS, TOPICS
+from keepsake.cli.help_command import FILTERS, TOPICS
 from keepsake.query.grammar import OPERATORS
 from keepsake.query.names import FIELDS, PREFIXES
+from keepsake.settings import SETTINGS, VARIABLES
 from tests.conftest import ROOT
 
 REFERENCE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -79,10 +80,16 @@ def test_other_names_exit_codes_and_topics_are_documented() -> None:
 
 def test_every_variable_that_is_read_is_documented() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in Path(ROOT / "keepsake").rglob("*.py"))
-    read = set(re.findall(r"[\"'](KEEPSAKE_[A-Z_]+|CI|NO_COLOR|FORCE_COLOR|CLICOLOR_FORCE|TERM|COLUMNS)[\"']", sources))
-    documented = set(re.findall(r"`([A-Z_]+)`", part("Environment variables")))
+    read = set(
+        re.findall(r"[\"'](KEEPSAKE_[A-Z_]+|CI|NO_COLOR|FORCE_COLOR|CLICOLOR_FORCE|TERM|COLUMNS|XDG_[A-Z_]+)[\"']", sources)
+    )
+    documented = set(re.findall(r"`([A-Z_0-9]+)`", part("Environment variables")))
     assert read <= documented
-    assert {name for names in ENVIRONMENT for name in names.split(", ")} == documented
+    assert set(VARIABLES) == documented
+
+
+def test_every_setting_is_documented_and_nothing_else() -> None:
+    assert re.findall(r"^\| `([a-z_.]+)` \|", part("Settings"), re.MULTILINE) == list(SETTINGS)
 
 
 def test_every_field_is_documented() -> None:
