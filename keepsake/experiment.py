@@ -369,7 +369,7 @@ class Experiment(Displayed):
             metrics: Values by name: numbers of any library, also zero-dimensional arrays and tensors; NaN and infinities are
                 kept. Arrays become lists up to 1,000 elements.
             primary_metric: The metric by which the best checkpoint is chosen, and ``"maximize"`` or ``"minimize"``. It holds
-                for the checkpoints that follow until another is given.
+                for the checkpoints that follow until another is given; what the configuration says under ``primary_metric`` if none is.
             quiet: Accepted for compatibility; a checkpoint says nothing unless something is wrong.
             saved_as: Relative path that ``path`` is saved under, such as ``out/model.pth`` for a file that lies elsewhere now; its
                 own if not given.
