@@ -330,6 +330,8 @@ class ExperimentCollection:
                 resumed = _resumed(project, earlier, record, quiet=quiet)
                 annotating.say(project, resumed.id, said)
                 return resumed
+            if wanted == "auto" and not quiet:
+                messages.info("no experiment of this command and these params waits to be gone on with, so this is a new one")
             record.id = wanted if layout.is_id(wanted) else record.id
         entries = _code_entries(project.directory, path, project.repository_at_hand(), exclude)
         recorder = project.recorder(record, quiet=quiet)

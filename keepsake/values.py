@@ -20,7 +20,7 @@ import types
 import uuid
 from collections.abc import Collection, Mapping, Sequence, Set, ValuesView
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -90,7 +90,24 @@ def convert_metrics(metrics: object) -> tuple[dict[str, Value], list[str]]:
         >>> convert_metrics({"loss": fractions.Fraction(1, 4)})
         ({'loss': 0.25}, [])
     """
+    if _are_plain_numbers(metrics):
+        return metrics.copy(), []
     return _Conversion("metric", single_element_is_number=True).named(metrics)
+
+
+def _are_plain_numbers(metrics: object) -> TypeGuard[dict[str, Value]]:
+    """Tell whether metrics are what most of them are, in each step of a training: as they are to be stored already."""
+    return (
+        type(metrics) is dict
+        and len(metrics) <= MAX_VALUES
+        and all(
+            type(name) is str
+            and len(name) <= MAX_TEXT_LENGTH
+            and name.isascii()
+            and (type(value) is float or (type(value) is int and -(2**63) <= value < 2**63))
+            for name, value in metrics.items()
+        )
+    )
 
 
 def flatten(values: Mapping[str, Value]) -> dict[str, Value]:

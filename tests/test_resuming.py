@@ -72,6 +72,14 @@ def test_auto_goes_on_with_the_same_command_and_params_only(project: Project) ->
     assert again.error is None
 
 
+def test_auto_that_finds_nothing_says_so(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.experiments.create(params={"lr": 0.1}, resume="auto").finish("failed", "out of memory")
+    assert capsys.readouterr().err.count("waits to be gone on with, so this is a new one") == 1
+    project.experiments.create(params={"lr": 0.1}, resume="auto")
+    project.experiments.create(params={"lr": 0.2}, resume="auto", quiet=True)
+    assert "waits to be gone on with" not in capsys.readouterr().err
+
+
 def test_resume_by_id_takes_what_has_finished_as_well(project: Project) -> None:
     first = project.experiments.create(params={"lr": 0.1}, quiet=True)
     first.checkpoint(metrics={"loss": 1.0})

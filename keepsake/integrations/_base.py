@@ -131,6 +131,7 @@ class Run:
         goes_on: bool,
         exclude: Collection[str | os.PathLike[str]],
         is_rank_zero: bool,
+        from_checkpoint: bool = False,
         restored_id: str | None = None,
         primary_metric: tuple[str, str] | None = None,
         fit: tuple[str, str] | None = None,
@@ -142,7 +143,8 @@ class Run:
             goes_on: Whether this training continues the one before it, which then stays the same experiment.
             exclude: Files and directories that are the framework's output and no code.
             is_rank_zero: Whether this process of a distributed job records.
-            restored_id: The experiment that the framework's own checkpoint names, where the training goes on from one.
+            from_checkpoint: Whether the training goes on from a checkpoint that the framework has saved.
+            restored_id: The experiment that this checkpoint names.
             primary_metric: What the framework itself calls the best; what the user says outweighs it.
             fit: For a framework that does not tell of exceptions: its package and the function that trains. Where that has been left
                 without an end, the experiment ends by itself.
@@ -159,11 +161,21 @@ class Run:
                 # Does nothing unless the end of that training was never told to us.
                 self.experiment.finish("failed", "the framework did not say how it ended")
             self._create(framework_params, exclude, restored_id, is_rank_zero=is_rank_zero)
+            if from_checkpoint and restored_id is None:
+                self._warn_of_a_nameless_checkpoint()
         if self.experiment is not None and self.is_recorded:
             self._earlier = _by_step(self.experiment) if self.experiment.record.resumed else {}
             if fit is not None and self._is_ours:
                 self._call = CallWatch(*fit)
                 self.experiment.watch(self._call)
+
+    def _warn_of_a_nameless_checkpoint(self) -> None:
+        is_new = self.experiment is not None and self.is_recorded and not self.experiment.record.resumed
+        if is_new and self._resume is not False:
+            messages.warning(
+                "the checkpoint that this training goes on from names no experiment, so this is a new one;"
+                " resume= or KEEPSAKE_EXPERIMENT tells which one to go on with, resume=False that a new one is meant"
+            )
 
     def share(self, other: Run) -> None:
         """Record into the experiment of another one, until the next start; it begins and ends there."""

@@ -10,6 +10,7 @@ own hook does.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import warnings
@@ -330,11 +331,18 @@ def _facts(model: Any, fit: Mapping[str, Any] | None) -> dict[str, Any]:
         **_compiled(model),
         "dtype_policy": getattr(getattr(model, "dtype_policy", None), "name", None),
         "fit": {name: (fit or {}).get(name) for name in ("epochs", "steps")},
+        "model": {"name": type(model).__name__, "num_layers": len(getattr(model, "layers", None) or ())},
+        **_size(model),
     }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _size(model: Any) -> dict[str, int]:
     # A model that has not been built yet has none.
     with suppress(Exception):
-        facts["num_params"] = model.count_params()
-    return {name: value for name, value in facts.items() if value is not None}
+        trainable = sum(math.prod(int(length) for length in weight.shape) for weight in model.trainable_weights)
+        return {"num_parameters": int(model.count_params()), "num_trainable_parameters": trainable}
+    return {}
 
 
 def _optimizer(optimizer: Any) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from keepsake import messages
 from keepsake.exceptions import MissingDependency
 from keepsake.integrations._base import Run, guarded
+from keepsake.integrations._torch import optimizers, size_of
 
 try:
     from transformers import TrainerCallback
@@ -148,11 +149,12 @@ class KeepsakeCallback(TrainerCallback):  # type: ignore[misc]
         restored_id = _restored_id(state) if state.global_step > 0 else None
         is_same = restored_id is not None and restored_id == self._run.experiment_id
         self._run.start(
-            _params(args, state, kwargs.get("model")) or [],
+            _params(args, state, kwargs.get("model"), kwargs.get("optimizer")),
             # The search for a batch size that fits begins anew within the same call.
             goes_on=is_same or (self._run.is_within_call and not state.is_hyper_param_search),
             exclude=[directory for name in ("output_dir", "logging_dir") if (directory := getattr(args, name, None))],
             is_rank_zero=state.is_world_process_zero,
+            from_checkpoint=state.global_step > 0,
             restored_id=None if state.is_hyper_param_search else restored_id,
             primary_metric=_primary_metric(args),
             fit=("transformers", "train"),
@@ -325,27 +327,55 @@ def _without_timing(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if not name.endswith(TIMING_SUFFIXES)}
 
 
-@guarded
-def _params(args: Any, state: Any, model: Any) -> list[Any]:
+def _params(args: Any, state: Any, model: Any, optimizer: Any) -> list[Any]:
     """Return what the Trainer and the model know of the hyperparameters."""
-    params: dict[str, Any] = {"args": _arguments(args)}
-    config: Any = getattr(model, "config", None)
-    if hasattr(config, "to_dict"):
-        params["model"] = _configuration(config)
-    if hasattr(model, "parameters"):
-        params["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    known = {
+        "args": _arguments(args),
+        "trainer": _settings(args, state),
+        # That of the arguments, unless the Trainer was given another.
+        "optimizer": optimizers([getattr(optimizer, "optimizer", optimizer)]) if optimizer is not None else None,
+        "model": _configuration(model),
+        "peft": _adapters(model),
+        **(size_of(model) or {}),
+        **(_trial(state) if state.is_hyper_param_search else {}),
+    }
+    return [{name: facts for name, facts in known.items() if facts}]
+
+
+@guarded
+def _settings(args: Any, state: Any) -> dict[str, Any]:
+    """Return what the Trainer has made of its arguments on this machine."""
+    # What a process takes at a time, on all of its devices; a search for one that fits changes it.
+    batch_size = getattr(state, "train_batch_size", None) or args.train_batch_size
+    devices = args.world_size * max(1, args.n_gpu)
+    return {
+        "max_steps": state.max_steps,
+        "batch_size": batch_size,
+        "total_batch_size": batch_size * args.gradient_accumulation_steps * args.world_size,
+        "accelerator": args.device.type,
+        "devices": devices,
+    }
+
+
+@guarded
+def _adapters(model: Any) -> dict[str, Any] | None:
     adapters = getattr(model, "peft_config", None)
-    if isinstance(adapters, dict):
-        params["peft"] = {name: adapter.to_dict() for name, adapter in adapters.items() if hasattr(adapter, "to_dict")}
-    if state.is_hyper_param_search:
-        params["trial"] = dict(state.trial_params or {})
-        if state.trial_name is not None:
-            params["trial_name"] = state.trial_name
-    return [params]
+    if not isinstance(adapters, dict):
+        return None
+    return {name: adapter.to_dict() for name, adapter in adapters.items() if hasattr(adapter, "to_dict")}
 
 
-def _configuration(config: Any) -> dict[str, Any]:
-    """Return how a model's configuration differs from what its kind is by itself, and which model it began as."""
+def _trial(state: Any) -> dict[str, Any]:
+    return {"trial": dict(state.trial_params or {}), "trial_name": state.trial_name}
+
+
+@guarded
+def _configuration(model: Any) -> dict[str, Any]:
+    """Return what a model is, how its configuration differs from what its kind is by itself, and which model it began as."""
+    name: dict[str, Any] = {"name": type(model).__name__}
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "to_dict"):
+        return name
     known, defaults = config.to_dict(), {}
     # Not each kind can be made without arguments.
     with suppress(Exception):
@@ -359,9 +389,10 @@ def _configuration(config: Any) -> dict[str, Any]:
     origin = str(getattr(config, "name_or_path", "") or "")
     # A directory of this machine says nothing to anybody.
     begun_as = {"name_or_path": origin} if origin and not Path(origin).exists() and not Path(origin).is_absolute() else {}
-    return {"model_type": known.get("model_type"), **begun_as, **told}
+    return {**name, "model_type": known.get("model_type"), **begun_as, **told}
 
 
+@guarded
 def _arguments(args: Any) -> dict[str, Any]:
     """Return the arguments that decide a run or are not as they would be by themselves, without the names of people and places."""
     defaults = {field.name: field.default for field in dataclasses.fields(args)}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from keepsake.exceptions import WriteError
+from keepsake.repository import fast_json
 from keepsake.repository.layout import metrics_prefix
 from keepsake.repository.records import decode_value, encode_value, format_time, parse_time
 from keepsake.storage.disk import disk_error
@@ -48,7 +49,7 @@ class Point:
     def to_line(self) -> bytes:
         """Return the line that stands for it."""
         content = {"step": self.step, "time": format_time(self.time), "metrics": encode_value(self.metrics)}
-        return json.dumps(content, separators=(",", ":")).encode("ascii") + b"\n"
+        return fast_json.dumps(content).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Point:

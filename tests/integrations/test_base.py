@@ -77,6 +77,18 @@ def test_a_checkpoint_of_an_experiment_that_is_gone_makes_a_new_one(project: Pro
     assert f"is of experiment {first.short_id()}" in capsys.readouterr().err
 
 
+def test_a_checkpoint_that_names_no_experiment_is_said_once(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    start(make(), from_checkpoint=True)
+    assert capsys.readouterr().err.count("names no experiment, so this is a new one") == 1
+    # Said by the user, known from the checkpoint, or not the beginning of an experiment at all.
+    first = start(make(resume=False), from_checkpoint=True)
+    first.stop()
+    start(make(resume=first.id), from_checkpoint=True).stop()
+    start(make(), from_checkpoint=True, restored_id=first.id).stop()
+    start(make(experiment=first), from_checkpoint=True)
+    assert "names no experiment" not in capsys.readouterr().err
+
+
 def test_nonsense_is_refused_before_any_training(project: Project) -> None:
     with pytest.raises(ValueError, match="resume must be"):
         make(resume="the last one")

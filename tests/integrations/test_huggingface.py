@@ -62,12 +62,22 @@ def test_params_are_the_arguments_and_the_model_without_names_of_people(project:
     assert params["model"]["hidden_size"] == 8
     assert params["num_parameters"] == sum(parameter.numel() for parameter in make_model().parameters())
     assert params["note"] == "mine"
-    assert params["model"]["model_type"] == "bert"
+    assert (params["model"]["name"], params["model"]["model_type"]) == ("BertForSequenceClassification", "bert")
+    assert params["num_trainable_parameters"] == params["num_parameters"]
     # What is as it would be by itself is left out.
     assert "layer_norm_eps" not in params["model"]
     assert len(params["args"]) < 25
     text = json.dumps(params)
     assert not any(word in text for word in ("hf_secret", "me/mine", "output_dir"))
+
+
+def test_params_are_also_what_the_trainer_makes_of_its_arguments(project: Project) -> None:
+    train([KeepsakeCallback(quiet=True)], epochs=1, gradient_accumulation_steps=2)
+    params = only(project).params
+    expected = {"max_steps": 2, "batch_size": 4, "total_batch_size": 8, "accelerator": "cpu", "devices": 1}
+    assert params["trainer"] == expected
+    # Its groups agree on another value than the optimizer was given.
+    assert (params["optimizer"]["name"], params["optimizer"]["lr"], params["optimizer"]["weight_decay"]) == ("AdamW", 0.01, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -177,10 +187,13 @@ def test_seq2seq_trainer(project: Project) -> None:
 # --- pitfalls -------------------------------------------------------------------------------------------------------
 
 
-def test_h1_a_checkpoint_of_a_training_without_us_can_be_gone_on_from(project: Project) -> None:
+def test_h1_a_checkpoint_of_a_training_without_us_can_be_gone_on_from(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     train([], epochs=1)
     train([KeepsakeCallback(quiet=True)], epochs=2, resume_from=Path("out/checkpoint-4"))
     assert only(project).checkpoints.step == [8]
+    assert capsys.readouterr().err.count("names no experiment") == 1
 
 
 @pytest.mark.parametrize("restores", [True, False])

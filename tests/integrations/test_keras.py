@@ -119,7 +119,17 @@ def test_params_come_from_the_callback_and_from_keras(project: Project) -> None:
     assert (params["optimizer"]["name"], params["optimizer"]["learning_rate"]) == ("Adam", 0.001)
     assert (params["loss"], params["metrics"]) == ("mse", ["mae"])
     assert params["fit"] == {"epochs": 2, "steps": BATCHES}
-    assert params["num_params"] == 49
+    assert (params["num_parameters"], params["num_trainable_parameters"]) == (49, 49)
+    assert params["model"] == {"name": "Sequential", "num_layers": 2}
+
+
+def test_what_is_not_trained_is_told_from_what_is(project: Project) -> None:
+    model = make_model()
+    model.layers[0].trainable = False
+    model.compile("adam", "mse")
+    fit([quiet()], model=model)
+    params = only(project).params
+    assert (params["num_parameters"], params["num_trainable_parameters"]) == (49, 9)
 
 
 def test_of_mixed_precision_the_inner_optimizer_is_the_one(project: Project) -> None:

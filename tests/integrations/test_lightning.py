@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ import keepsake
 from keepsake import Experiment, Project
 from keepsake.checkpoint import PrimaryMetric
 from keepsake.integrations.lightning import KeepsakeCallback
+from keepsake.integrations.lightning._trainer import params_of
 from tests.conftest import ROOT, Script
 from tests.integrations.lightning_models import loader, loss_of, make_module
 
@@ -119,6 +120,73 @@ def test_l24_params_come_from_the_callback_the_module_and_the_trainer(project: P
     assert params["trainer"]["gradient_clip_val"] == 0.5
 
 
+def test_what_lightning_knows_is_recorded(project: Project, pl: ModuleType) -> None:
+    module = make_module(pl)
+    module.embedding = torch.nn.Embedding(3, 2).requires_grad_(False)
+    fit(pl, [KeepsakeCallback()], module, max_epochs=1)
+    params = only(project).params
+    trainer = params["trainer"]
+    assert (trainer["batch_size"], trainer["devices"], trainer["accelerator"], trainer["precision"]) == (8, 1, "cpu", "32-true")
+    assert (params["optimizer"]["name"], params["optimizer"]["lr"]) == ("SGD", 0.05)
+    assert params["model"] == {"name": "Regression", "num_layers": 2}
+    assert (params["num_parameters"], params["num_trainable_parameters"]) == (11, 5)
+    assert "lr_scheduler" not in params
+
+
+def test_what_the_user_calls_the_same_is_the_users(project: Project, pl: ModuleType) -> None:
+    module = make_module(pl)
+    module.save_hyperparameters({"optimizer": "sgd", "num_parameters": "few"})
+    fit(pl, [KeepsakeCallback(params={"model": "small"})], module, max_epochs=1)
+    params = only(project).params
+    assert (params["optimizer"], params["num_parameters"], params["model"]) == ("sgd", "few", "small")
+
+
+def test_optimizers_and_schedulers_are_recorded_as_they_were_given(project: Project, pl: ModuleType) -> None:
+    module = make_module(pl)
+    weight, bias = module.layer.parameters()
+
+    def configure_optimizers() -> Any:
+        groups = [{"params": [weight], "lr": 0.1}, {"params": [bias], "weight_decay": 0.5}]
+        optimizer = torch.optim.AdamW(groups, lr=0.2, weight_decay=0.1)
+        return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[1, 3], gamma=0.5)]
+
+    module.configure_optimizers = configure_optimizers
+    fit(pl, [KeepsakeCallback()], module, max_epochs=2)
+    params = only(project).params
+    assert (params["optimizer"]["name"], params["optimizer"]["eps"]) == ("AdamW", 1e-8)
+    assert params["optimizer"]["groups"] == [
+        {"num_parameters": 4, "lr": 0.1, "weight_decay": 0.1},
+        {"num_parameters": 1, "lr": 0.2, "weight_decay": 0.5},
+    ]
+    assert params["lr_scheduler"] == {"name": "MultiStepLR", "milestones": [1, 3], "gamma": 0.5}
+    # The rate that the epoch was trained with, and not the one that the scheduler has prepared for the next.
+    assert only(project).checkpoints.metrics["learning_rate"] == pytest.approx([0.1, 0.05])
+
+
+def test_a_batch_size_is_asked_for_and_no_loader_is_run(project: Project, pl: ModuleType) -> None:
+    class Counting(torch.utils.data.DataLoader):
+        runs = 0
+
+        def __iter__(self) -> Any:
+            Counting.runs += 1
+            return super().__iter__()
+
+    fit_with = pl.Trainer(**{**QUIET, "max_epochs": 1, "callbacks": [KeepsakeCallback()], "num_sanity_val_steps": 0})
+    data = loader().dataset
+    sampler = torch.utils.data.BatchSampler(torch.utils.data.SequentialSampler(data), batch_size=16, drop_last=False)
+    fit_with.fit(make_module(pl, validates=False), Counting(data, batch_sampler=sampler))
+    assert only(project).params["trainer"]["batch_size"] == 16
+    assert Counting.runs == 1
+
+
+def test_what_cannot_be_asked_costs_only_what_it_would_have_said(pl: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = SimpleNamespace(optimizers=[object()], lr_scheduler_configs=[])
+    known, _, given = params_of(odd, make_module(pl))
+    assert known == {"model": {"name": "Regression", "num_layers": 1}, "num_parameters": 5, "num_trainable_parameters": 5}
+    assert given["lr"] == 0.05
+    assert "the training goes on" in capsys.readouterr().err
+
+
 def test_params_are_whatever_init_takes(project: Project, pl: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     fit(pl, [KeepsakeCallback(params=argparse.Namespace(lr=0.5, odd=object()))], max_epochs=1)
     assert only(project).params["lr"] == 0.5
@@ -139,7 +207,7 @@ def test_a_primary_metric_that_never_comes_is_said_once(
     fit(pl, [KeepsakeCallback(primary_metric=("val_los", "minimize"))])
     said = capsys.readouterr().err
     assert said.count('primary metric "val_los" was never logged') == 1
-    assert "epoch, half, late, train_loss, val_loss" in said
+    assert "epoch, half, late, learning_rate, train_loss, val_loss" in said
     assert only(project).best() is None
 
 

@@ -275,10 +275,16 @@ def test_l5_l11_a_training_that_goes_on_from_a_checkpoint_is_the_same_experiment
     assert len(only(project).record.resumed) == 2
 
 
-def test_l13_a_checkpoint_of_a_training_without_us_makes_a_new_experiment(project: Project, lightning: ModuleType) -> None:
+@pytest.mark.parametrize("by", ["callback", "logger", "both"])
+def test_l13_a_checkpoint_of_a_training_without_us_makes_a_new_experiment(
+    project: Project, lightning: ModuleType, capsys: pytest.CaptureFixture[str], by: str
+) -> None:
     fit(lightning, False, [saver(lightning, dirpath="theirs", filename="one")], max_epochs=1)
-    fit(lightning, False, [KeepsakeCallback(quiet=True)], max_epochs=2, ckpt_path="theirs/one.ckpt")
+    logger = KeepsakeLogger(log_model="all", quiet=True) if by != "callback" else False
+    callbacks = [KeepsakeCallback(quiet=True)] if by != "logger" else [saver(lightning)]
+    fit(lightning, logger, callbacks, max_epochs=2, ckpt_path="theirs/one.ckpt")
     assert only(project).checkpoints.step == [8]
+    assert capsys.readouterr().err.count("names no experiment, so this is a new one") == 1
 
 
 def test_resume_false_makes_a_new_experiment(project: Project, lightning: ModuleType) -> None:

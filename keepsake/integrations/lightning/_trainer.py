@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepsake.exceptions import MissingDependency
 from keepsake.integrations._base import guarded
+from keepsake.integrations._torch import optimizers, schedulers, size_of
 
 if TYPE_CHECKING:
     import os
@@ -54,22 +55,56 @@ def ending(error: BaseException) -> tuple[Outcome, BaseException | None]:
     return "failed", error
 
 
-@guarded
 def params_of(trainer: Any, module: Any) -> list[Any]:
     """Return what the Trainer, the data module and the module know of the hyperparameters; each outweighs those before it."""
+    # As they were given to the constructor; what the code has changed since is not what the user set.
+    given = [getattr(source, "hparams_initial", None) for source in (getattr(trainer, "datamodule", None), module)]
+    known = {"trainer": _settings(trainer), **(_optimization(trainer) or {}), **(_model(module) or {})}
+    return [{name: facts for name, facts in known.items() if facts}, *given]
+
+
+@guarded
+def _settings(trainer: Any) -> dict[str, Any]:
+    """Return how a Trainer trains, and on what."""
     facts = {
         "max_epochs": trainer.max_epochs,
         "max_steps": trainer.max_steps if trainer.max_steps != -1 else None,
         "precision": trainer.precision,
+        "batch_size": _batch_size(trainer.train_dataloader),
         "accumulate_grad_batches": trainer.accumulate_grad_batches,
         "gradient_clip_val": trainer.gradient_clip_val,
+        "accelerator": type(trainer.accelerator).__name__.removesuffix("Accelerator").lower(),
         "strategy": type(trainer.strategy).__name__,
         "devices": trainer.num_devices,
         "nodes": trainer.num_nodes,
     }
-    known = {"trainer": {name: value for name, value in facts.items() if value is not None}}
-    # As they were given to the constructor; what the code has changed since is not what the user set.
-    return [known, *(getattr(source, "hparams_initial", None) for source in (getattr(trainer, "datamodule", None), module))]
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+@guarded
+def _batch_size(loader: Any) -> Any:
+    """Return how many samples a process takes at a time, of several loaders by their names; a loader is asked and never run."""
+    if isinstance(loader, dict):
+        return {str(name): size for name, one in loader.items() if (size := _batch_size(one)) is not None} or None
+    if isinstance(loader, list | tuple):
+        return _batch_size(dict(enumerate(loader)))
+    size = getattr(loader, "batch_size", None) or getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
+    return size if isinstance(size, int) else None
+
+
+@guarded
+def _optimization(trainer: Any) -> dict[str, Any]:
+    configurations = trainer.lr_scheduler_configs
+    return {
+        "optimizer": optimizers(trainer.optimizers) if trainer.optimizers else None,
+        "lr_scheduler": schedulers([one.scheduler for one in configurations]) if configurations else None,
+    }
+
+
+@guarded
+def _model(module: Any) -> dict[str, Any]:
+    layers = sum(1 for one in module.modules() if next(one.children(), None) is None)
+    return {"model": {"name": type(module).__name__, "num_layers": layers}, **(size_of(module) or {})}
 
 
 @guarded

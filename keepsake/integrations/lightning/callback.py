@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from keepsake.integrations._base import Run, guarded, metric_pair, warn_of
+from keepsake.integrations._torch import learning_rate
 from keepsake.integrations.lightning._trainer import base_class, ending, is_a, monitored_by, outputs_of, params_of
 from keepsake.integrations.lightning.logger import KeepsakeLogger
 
@@ -118,6 +119,7 @@ class KeepsakeCallback(base_class("", "Callback")):  # type: ignore[misc]
         self._pending: _Pending | None = None
         self._stale: dict[str, Any] = {}
         self._has_validated = False
+        self._learning_rate: float | None = None
 
     @property
     def experiment(self) -> Experiment | None:
@@ -163,10 +165,11 @@ class KeepsakeCallback(base_class("", "Callback")):  # type: ignore[misc]
             self._run.share(self._logger.run)
         else:
             self._run.start(
-                params_of(trainer, pl_module) or [],
+                params_of(trainer, pl_module),
                 goes_on=trainer.global_step > 0,
                 exclude=outputs_of(trainer, self.filepath) or [],
                 is_rank_zero=trainer.is_global_zero,
+                from_checkpoint=trainer.global_step > 0 and trainer.ckpt_path is not None,
                 restored_id=restored_id,
                 primary_metric=monitored_by(trainer),
             )
@@ -206,6 +209,8 @@ class KeepsakeCallback(base_class("", "Callback")):  # type: ignore[misc]
         if self._has_validated:
             # What was measured belongs to those weights, and to no later checkpoint of this epoch.
             self._mark_metrics_stale(trainer)
+        # By the end of the batch a scheduler may have put the next one in its place.
+        self._learning_rate = learning_rate(trainer.optimizers)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save each n optimizer steps."""
@@ -286,7 +291,10 @@ class KeepsakeCallback(base_class("", "Callback")):  # type: ignore[misc]
 
         A value that was there before, the very same object, has not been logged since.
         """
-        return {name: value for name, value in trainer.callback_metrics.items() if self._stale.get(name) is not value}
+        rate = {"learning_rate": self._learning_rate} if self._learning_rate is not None else {}
+        fresh = {name: value for name, value in trainer.callback_metrics.items() if self._stale.get(name) is not value}
+        # What the module itself calls so outweighs it.
+        return rate | fresh
 
     @guarded
     def _checkpoint(self, pending: _Pending, metrics: dict[str, Any]) -> None:

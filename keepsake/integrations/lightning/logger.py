@@ -160,12 +160,13 @@ class KeepsakeLogger(base_class("loggers", "Logger")):  # type: ignore[misc]
         """
         self._trainer = weakref.ref(trainer) if trainer is not None else None
         fitted = self._fitted() if self._fitted is not None else None
-        known = params_of(trainer, trainer.lightning_module) or [] if trainer is not None else []
+        known = params_of(trainer, trainer.lightning_module) if trainer is not None else []
         self.run.start(
             [*known, self._hparams, *([params] if params is not None else [])],
             goes_on=fitted is not None and fitted is trainer,
             exclude=[self._save_dir, *(outputs_of(trainer, None) or [] if trainer is not None else [])],
             is_rank_zero=trainer.is_global_zero if trainer is not None else _rank() == 0,
+            from_checkpoint=trainer is not None and trainer.global_step > 0 and trainer.ckpt_path is not None,
             restored_id=restored_id,
             primary_metric=primary_metric or (monitored_by(trainer) if trainer is not None else None),
         )
