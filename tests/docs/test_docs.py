@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import tomllib
 
@@ -74,3 +75,9 @@ def test_every_extra_that_a_document_names_exists() -> None:
     for document in DOCUMENTS:
         for named in re.findall(r"keepsake\[([\w,]+)\]", document.read_text(encoding="utf-8")):
             assert set(named.split(",")) <= set(extras), document.name
+
+
+def test_the_reference_of_the_command_line_is_what_the_commands_say() -> None:
+    generator = runpy.run_path(str(ROOT / "docs" / "generate_cli_reference.py"))
+    written = (ROOT / "docs" / "cli-reference.md").read_text(encoding="utf-8")
+    assert written == generator["reference"](), "make it anew: python docs/generate_cli_reference.py"
