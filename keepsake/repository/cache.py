@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import zlib
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,35 @@ def cache_directory() -> Path:
     if _IS_LINUX:
         # The XDG base directory specification, and what platformdirs does, whose import takes as long as all of a small listing.
         base = os.environ.get("XDG_CACHE_HOME", "")
-        return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "keepsake"
+        return (Path(base) if base.startswith("/") else _home() / ".cache") / "keepsake"
     from platformdirs import user_cache_path
 
     return user_cache_path("keepsake")
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        return _instead_of_home(os.getuid())
+
+
+@cache
+def _instead_of_home(user_id: int) -> Path:
+    """Return a directory for a user whom the system does not know, as in many containers.
+
+    It is theirs alone: what lies in a cache is used, and anybody can make a directory in the one for temporary files.
+    """
+    import stat
+    import tempfile
+
+    place = Path(tempfile.gettempdir()) / f"keepsake-{user_id}"
+    with suppress(OSError):
+        place.mkdir(mode=0o700, exist_ok=True)
+        status = place.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == user_id and not status.st_mode & 0o022:
+            return place
+    return Path(tempfile.mkdtemp(prefix="keepsake-"))
 
 
 def cache_file(url: str, kind: str) -> Path:

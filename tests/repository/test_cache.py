@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from platformdirs import user_cache_path
 
-from keepsake.repository.cache import RecordCache, cache_directory
+from keepsake.repository.cache import RecordCache, _instead_of_home, cache_directory
 from keepsake.storage import ObjectInfo
 
 
@@ -84,3 +87,41 @@ def test_many_processes_write_to_it() -> None:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
     assert len(RecordCache("s3://acme").known([info(str(number), "19") for number in range(4)])) == 4
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Be a user whom the system does not know, as in a container that runs under any number."""
+    import pwd
+
+    def unknown(user_id: int) -> None:
+        raise KeyError(user_id)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "KEEPSAKE_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _instead_of_home.cache_clear()
+    return tmp_path
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere platformdirs decides")
+def test_a_user_without_a_home_has_a_cache_of_their_own(nobody: Path) -> None:
+    assert cache_directory() == nobody / f"keepsake-{os.getuid()}" / ".cache" / "keepsake"
+    assert (nobody / f"keepsake-{os.getuid()}").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere platformdirs decides")
+@pytest.mark.parametrize("mode", [0o777, None])
+def test_a_directory_that_others_may_have_made_is_no_cache(nobody: Path, mode: int | None) -> None:
+    place = nobody / f"keepsake-{os.getuid()}"
+    if mode is None:
+        (nobody / "theirs").mkdir()
+        place.symlink_to(nobody / "theirs")
+    else:
+        place.mkdir()
+        place.chmod(mode)
+    own = cache_directory()
+    assert not own.is_relative_to(place)
+    assert own.parent.parent.stat().st_mode & 0o777 == 0o700
+    assert cache_directory() == own
