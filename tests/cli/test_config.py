@@ -77,6 +77,7 @@ KEEPSAKE_USER                   -          not set
 KEEPSAKE_HOST                   -          not set
 KEEPSAKE_REDACT                 -          not set
 KEEPSAKE_CACHE_DIR              -          not set
+KEEPSAKE_CACHE_SIZE             10 GB      default
 KEEPSAKE_COLUMNS                loss, lr   environment
 KEEPSAKE_LOG                    info       default
 KEEPSAKE_DEBUG                  -          not set
