@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from keepsake import Checkpoint, Project
 from keepsake.checkout import kept
+from keepsake.checkout.cached import DEFAULT_SIZE
 from keepsake.exceptions import ConfigInvalid, DoesNotExist, ReadError, WriteError
 from keepsake.repository import layout
 from keepsake.repository.repository import Repository
+from keepsake.settings import VARIABLES
 from tests.conftest import ROOT, Script, bound_by_permissions
 
 FILES = {"out/model.pt": b"weights" * 1000, "out/config.json": b"{}", "out/deep/er/tokens": b"a b c", "out/run": b"#!"}
@@ -410,6 +412,10 @@ def test_a_limit_that_is_none_is_an_error(project: Project, monkeypatch: pytest.
     monkeypatch.setenv("KEEPSAKE_CACHE_SIZE", size)
     with pytest.raises(ConfigInvalid, match=f'KEEPSAKE_CACHE_SIZE is "{size}"'):
         checkpoint.path("out/model.pt")
+
+
+def test_the_limit_is_the_one_that_users_are_told() -> None:
+    assert VARIABLES["KEEPSAKE_CACHE_SIZE"].default == DEFAULT_SIZE
 
 
 # --- what keepsake 0.4.2 has written ----------------------------------------------------------------------------------
