@@ -91,7 +91,8 @@ def _mean(numbers: Sequence[float | None]) -> float | None:
 
 
 def _level(mean: float, low: float, high: float, levels: int) -> int:
-    return min(int(_height(mean, low, high) * levels), levels - 1) if low < high else levels // 2 - 1
+    # Halves of the smallest floats are equal.
+    return min(int(_height(mean, low, high) * levels), levels - 1) if low / 2 < high / 2 else levels // 2 - 1
 
 
 def _height(mean: float, low: float, high: float) -> float:
