@@ -124,18 +124,22 @@ class Project:
         return self._index
 
     def find(self, reference: str) -> Match:
-        """Return the records that a reference names, as they are now; see `keepsake.query.references`.
+        """Return the records that a reference names, as they are now; see `find_all`."""
+        return self.find_all([reference])[0]
+
+    def find_all(self, references: Iterable[str]) -> list[Match]:
+        """Return the records that references name, as they are now, by one look; see `keepsake.query.references`.
 
         Raises:
-            DoesNotExist: It names nothing.
-            AmbiguousID: It could mean several.
-            InvalidQuery: It is no reference.
+            DoesNotExist: One names nothing.
+            AmbiguousID: One could mean several.
+            InvalidQuery: One is no reference.
         """
-        from keepsake.query import references
+        from keepsake.query.references import resolve
 
         index = self.index()
         index.forget()
-        return references.resolve(reference, index)
+        return [resolve(reference, index) for reference in references]
 
     def recorder(self, record: ExperimentRecord, *, quiet: bool) -> Recorder:
         """Return who records an experiment: into the repository on disk, or through the outbox of the store that it lies in.
@@ -375,13 +379,32 @@ class ExperimentCollection:
             >>> import keepsake
             >>> experiment, checkpoint = keepsake.experiments.find("last@best")  # doctest: +SKIP
         """
+        return self.find_all([prefix])[0]
+
+    def find_all(self, prefixes: Iterable[str]) -> list[tuple[Experiment, Checkpoint | None]]:
+        """Return what several references name, by one look at the repository; see `find`.
+
+        Args:
+            prefixes: The references.
+
+        Raises:
+            DoesNotExist: One names nothing.
+            AmbiguousID: One could mean several.
+            InvalidQuery: What stands behind an ``@`` names no checkpoint.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.find_all(["last", "last~1"])  # doctest: +SKIP
+        """
         from keepsake.checkpoint import Checkpoint
         from keepsake.experiment import Experiment
 
         project = self.project
-        match = project.find(prefix)
-        experiment = Experiment(project, match.experiment)
-        return experiment, Checkpoint(match.checkpoint, experiment) if match.checkpoint is not None else None
+        found: list[tuple[Experiment, Checkpoint | None]] = []
+        for match in project.find_all(prefixes):
+            experiment = Experiment(project, match.experiment)
+            found.append((experiment, Checkpoint(match.checkpoint, experiment) if match.checkpoint is not None else None))
+        return found
 
     def list(
         self,

@@ -13,7 +13,9 @@ from keepsake.cli.options import common_options, examples, json_option, options,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from keepsake.checkpoint import Checkpoint
     from keepsake.display.tables import View
+    from keepsake.experiment import Experiment
     from keepsake.project import Project
     from keepsake.query.compare import Comparison, Side
     from keepsake.query.saved import SavedFiles
@@ -117,14 +119,14 @@ def _sides(ctx: click.Context, project: Project, ids: Sequence[str]) -> list[Sid
     wanted = [*ids, WORKING_DIRECTORY] if len(ids) == 1 else ids
     if wanted.count(WORKING_DIRECTORY) > 1:
         raise click.UsageError("the working directory can be compared with experiments only", ctx)
-    return [_side(project, id) if id != WORKING_DIRECTORY else Side(None) for id in wanted]
+    found = iter(project.experiments.find_all(id for id in wanted if id != WORKING_DIRECTORY))
+    return [_side(*next(found)) if id != WORKING_DIRECTORY else Side(None) for id in wanted]
 
 
-def _side(project: Project, id: str) -> Side:
+def _side(experiment: Experiment, checkpoint: Checkpoint | None) -> Side:
     from keepsake.query.compare import Side
     from keepsake.query.names import shown_checkpoint
 
-    experiment, checkpoint = project.experiments.find(id)
     return Side(experiment.record, checkpoint.record if checkpoint is not None else shown_checkpoint(experiment.record))
 
 

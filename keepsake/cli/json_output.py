@@ -35,6 +35,8 @@ def line(value: object) -> str:
 
 
 def _harmless(text: str) -> str:
+    if text.isascii() and "\x7f" not in text:
+        return text
     return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
@@ -43,14 +45,13 @@ def listed(record: Summary) -> dict[str, Any]:
     return {
         "id": record.id,
         "created": record.created_text,
-        "params": encode_value(record.params),
+        "params": record.params_json,
         "command": record.command,
         "num_checkpoints": record.num_checkpoints,
         "latest_checkpoint": record.latest_json,
         "best_checkpoint": record.best_json,
         "user": record.user,
         "host": record.host,
-        "running": record.status.word == "running",
         **_status(record),
         "git": record.git,
         "name": record.name,
@@ -66,7 +67,6 @@ def shown(record: ExperimentRecord, annotation: Annotated | None = None) -> dict
     best, latest = record.best(), record.latest()
     return {
         **record.to_json(),
-        "running": record.status.word == "running",
         **_status(record),
         "best_checkpoint": best.id if best is not None else None,
         "latest_checkpoint": latest.id if latest is not None else None,
@@ -120,12 +120,13 @@ def compared_with_first(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def _status(record: ExperimentRecord | Summary) -> dict[str, Any]:
-    last_heartbeat = record.status.last_heartbeat
+    status = record.status
     duration = (record.ended - record.created).total_seconds() if record.ended is not None else None
     return {
-        "status": record.status.word,
-        "status_reason": record.status.reason,
-        "last_heartbeat": format_time(last_heartbeat) if last_heartbeat is not None else None,
+        "running": status.word == "running",
+        "status": status.word,
+        "status_reason": status.reason,
+        "last_heartbeat": format_time(status.last_heartbeat) if status.last_heartbeat is not None else None,
         "error": record.error,
         "ended": format_time(record.ended) if record.ended is not None else None,
         "duration_s": duration,

@@ -46,7 +46,7 @@ def rm(ctx: click.Context, ids: tuple[str, ...], repository: str | None, dry_run
         return
     project = project_of(ctx, repository)
     # Every ID is resolved before anything is deleted: a mistake in the last one must not cost the first.
-    removal = Removal.of([project.experiments.find(id) for id in dict.fromkeys(ids)])
+    removal = Removal.of(project.experiments.find_all(dict.fromkeys(ids)))
     short = short_length_among(experiment.record for experiment in removal.concerned())
     if not force:
         removal.refuse_running(short)

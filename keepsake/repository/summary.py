@@ -150,6 +150,11 @@ class Summary:
         return self._params
 
     @property
+    def params_json(self) -> dict[str, Any]:
+        """The same as they stand in the record."""
+        return self._row[_PARAMS]  # type: ignore[no-any-return]
+
+    @property
     def flat_params(self) -> dict[str, Any]:
         """Hyperparameters by name, nested ones with dotted names."""
         if self._flat_params is None:
