@@ -7,39 +7,42 @@ They go through the logger ``keepsake``. A program that has set up logging gets 
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-_logger = logging.getLogger("keepsake")
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Iterator
+
 _said: set[str] = set()
 _said_lock = threading.Lock()
 
 
 def debug(text: str) -> None:
     """Say what only somebody who hunts an error wants to read."""
-    _logger.debug(text)
+    logger().debug(text)
 
 
 def debug_exception(err: BaseException) -> None:
     """Show where an exception came from, for somebody who hunts it."""
-    _logger.debug("caused by:", exc_info=err)
+    logger().debug("caused by:", exc_info=err)
 
 
 def info(text: str) -> None:
     """Say what happened as it should."""
-    _logger.info(text)
+    logger().info(text)
 
 
 def warning(text: str) -> None:
     """Say what went on otherwise than the person may think."""
-    _logger.warning(text)
+    logger().warning(text)
 
 
 def error(text: str) -> None:
     """Say what could not be done."""
-    _logger.error(text)
+    logger().error(text)
 
 
 def warn_once(key: str, text: str) -> None:
@@ -57,27 +60,57 @@ def forget_said() -> None:
         _said.clear()
 
 
-class _StandardError(logging.Handler):
-    """Prints to whatever ``sys.stderr`` is at the moment, unless the program handles log records itself."""
+# --- the logger -----------------------------------------------------------------------------------------------------
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if logging.getLogger().handlers or sys.stderr is None:
-            return
-        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        try:
-            sys.stderr.write(f"keepsake: {level}{self.format(record)}\n")
-            sys.stderr.flush()
-        except (OSError, ValueError, RuntimeError):
-            # A closed or broken standard error must not stop a training, nor one that a signal's handler interrupted in the
-            # middle of another line: Python refuses to write into that.
-            return
+_waiting: list[_Late] = []
+"""Handlers that wait for the logger."""
 
 
-def _set_up() -> None:
-    name = "debug" if os.environ.get("KEEPSAKE_DEBUG") == "1" else os.environ.get("KEEPSAKE_LOG", "info")
-    levels = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-    _logger.setLevel(levels.get(name.lower(), logging.INFO))
-    _logger.addHandler(_StandardError())
+def logger() -> logging.Logger:
+    """Return the logger, loaded now if nothing has been said yet."""
+    from keepsake.log import logger
+
+    for one in _waiting:
+        one.add()
+    _waiting.clear()
+    return logger
 
 
-_set_up()
+@contextmanager
+def handled_by(make: Callable[[], logging.Handler]) -> Iterator[None]:
+    """Let a handler have all log records of the process, those of other libraries too, from the first of ours or `logger` on.
+
+    Args:
+        make: Makes it; not called before ``logging`` is loaded by somebody.
+    """
+    late = _Late(make)
+    if "logging" in sys.modules:
+        late.add()
+    else:
+        _waiting.append(late)
+    try:
+        yield
+    finally:
+        late.remove()
+
+
+class _Late:
+    """A handler of all log records that is made when it is needed."""
+
+    def __init__(self, make: Callable[[], logging.Handler]) -> None:
+        self._make = make
+        self._handler: logging.Handler | None = None
+
+    def add(self) -> None:
+        import logging
+
+        self._handler = self._make()
+        logging.getLogger().addHandler(self._handler)
+
+    def remove(self) -> None:
+        if self._handler is not None:
+            import logging
+
+            logging.getLogger().removeHandler(self._handler)
+        elif self in _waiting:
+            _waiting.remove(self)

@@ -102,6 +102,7 @@ class Project:
             if found.local is None:
                 from keepsake.recording.outbox import Outbox
 
+                messages.logger()  # which the libraries of stores use by themselves
                 self._store = found
                 self._outbox = Outbox.of(self.directory, found.storage.url)
                 found = Repository(OverlayStorage(self._outbox.storage, found.storage), label=found.label)
@@ -176,6 +177,8 @@ class Project:
         Raises:
             KeepsakeError: The repository cannot be written, or is of a format that we must not write.
         """
+        # Not at the moment of the first line, which may come from the handler of a signal.
+        messages.logger()
         repository = self.repository_at_hand()
         if self._outbox is None:
             repository.prepare()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
 import threading
@@ -13,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keepsake import messages
 from keepsake.exceptions import NotConfirmed
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Iterator
 
     from click._termui_impl import ProgressBar
@@ -33,28 +34,14 @@ def prepared() -> Iterator[None]:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character must not end the command.
             stream.reconfigure(errors="backslashreplace")
-    handler = _Notices()
-    logging.getLogger().addHandler(handler)
-    try:
+    with messages.handled_by(_notices):
         yield
-    finally:
-        logging.getLogger().removeHandler(handler)
 
 
-class _Notices(logging.Handler):
-    """Prints log records as lines of a command line, such as ``warning: …``; the same line once only."""
+def _notices() -> logging.Handler:
+    from keepsake.cli.notices import Notices
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._said: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        said = self.format(record)
-        if said in self._said:
-            return
-        self._said.add(said)
-        first, *rest = said.split("\n")
-        print_lines(first if record.levelno == logging.INFO else f"{record.levelname.lower()}: {first}", *rest)
+    return Notices()
 
 
 def print_lines(*lines: str) -> None:

@@ -86,3 +86,23 @@ def test_a_command_ends_with_its_code_when_all_that_waits_for_the_end_is_done() 
     directory, *said = done.stdout.splitlines()
     assert (said, done.stderr, done.returncode) == (["thread", "registered"], "", 3)
     assert not Path(directory).exists()
+
+
+LATE = """
+import sys
+from keepsake import messages
+from keepsake.cli import terminal
+assert "logging" not in sys.modules
+with terminal.prepared():
+    messages.warning("one")
+    import logging
+    logging.getLogger("somebody").warning("two")
+    messages.warning("one")
+assert not logging.getLogger().handlers
+messages.warning("three")
+"""
+
+
+def test_lines_of_all_are_printed_alike_though_logging_is_loaded_with_the_first() -> None:
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.returncode) == ("warning: one\nwarning: two\nkeepsake: warning: three\n", 0)
