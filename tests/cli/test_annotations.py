@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +105,44 @@ def test_notes(repo: Repo, here: Run, keepsake: Run) -> None:
     assert here("note", "eb96def").out == "first ☃\n\nsecond \\x1b[31m\n"
     assert done(here("note", "eb96def", "--clear")) == "eb96def has no notes.\n"
     assert here("note", "eb96def").out == ""
+
+
+@pytest.fixture
+def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return what makes a shell script the editor; ``$1`` is the file."""
+
+    def use(script: str) -> None:
+        program = tmp_path / "an editor"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("VISUAL", shlex.quote(str(program)))
+
+    return use
+
+
+def test_notes_in_an_editor(repo: Repo, here: Run, editor: Callable[[str], None]) -> None:
+    here("note", "eb96def", "first")
+    editor('test "$(cat "$1")" = first && echo "second ☃" >> "$1"')
+    assert done(here("note", "eb96def", "--edit")) == "Notes of eb96def written.\n"
+    assert here("note", "eb96def").lines == ["first", "second ☃"]
+    for leaving in ("true", 'sleep 0; touch "$1"'):
+        editor(leaving)
+        assert done(here("note", "eb96def", "-e")) == "Notes of eb96def unchanged.\n"
+    editor(': > "$1"')
+    assert done(here("note", "eb96def", "-e")) == "eb96def has no notes.\n"
+    assert here("note", "eb96def").out == ""
+
+
+def test_an_editor_that_fails_changes_nothing(repo: Repo, here: Run, editor: Callable[[str], None]) -> None:
+    here("note", "eb96def", "first")
+    editor('echo other > "$1"; exit 1')
+    result = here("note", "eb96def", "--edit")
+    assert result.code == 1
+    assert "Editing failed; the notes are as they were" in result.err
+    assert result.err.splitlines()[-1] == "hint: export EDITOR=nano"
+    assert here("note", "eb96def").out == "first\n"
+    assert here("note", "eb96def", "text", "--edit").code == 2
+    assert here("note", "eb96def", "--edit", "--clear").code == 2
 
 
 # --- alias ----------------------------------------------------------------------------------------------------------
