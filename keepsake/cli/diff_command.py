@@ -61,6 +61,7 @@ def _sections(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     ),
     click.option("--path", "globs", multiple=True, metavar="GLOB", help="Only files that match, and only code and files."),
     click.option("--stat", is_flag=True, help="Of code, only how many lines differ in which file."),
+    click.option("--word", "words", is_flag=True, help="Of code, mark the words that differ: [-old-]{+new+}."),
     click.option("--all", "every", is_flag=True, help="Also show what is the same."),
     click.option(
         "-U", "--unified", "context", type=click.IntRange(0), default=3, metavar="N", help="Equal lines around others; 3."
@@ -78,6 +79,7 @@ def diff(
     only: list[str],
     globs: tuple[str, ...],
     stat: bool,
+    words: bool,
     every: bool,
     context: int,
     tool: str | None,
@@ -93,14 +95,18 @@ def diff(
     from keepsake.query.compare import SECTIONS, compare
     from keepsake.query.saved import SavedFiles
 
+    if words and (as_json or stat or tool is not None):
+        raise click.UsageError("--word goes with neither --json nor --stat nor --tool", ctx)
     project = project_of(ctx, repository)
     first, *others = _sides(ctx, project, ids)
+    if words and len(others) > 1:
+        raise click.UsageError("--word compares two", ctx)
     sections = only or (["code", "files"] if globs else list(SECTIONS))
     with ExitStack() as stack:
         saved = SavedFiles(project.repository_at_hand(), project.directory, stack, globs, context)
         if tool is not None:
             ctx.exit(_run_tool(ctx, tool, saved, [first, *others]))
-        if sections == ["code"] and len(others) == 1 and not (as_json or stat or terminal.is_terminal()):
+        if sections == ["code"] and len(others) == 1 and not (as_json or stat or words or terminal.is_terminal()):
             differs = _print_patch(saved, first, others[0])
         else:
             comparisons = [compare(first, other, sections, saved) for other in others]
@@ -108,7 +114,7 @@ def diff(
             if as_json:
                 _print_json(comparisons)
             else:
-                _print_report(comparisons, view(ctx, short=project.index().short_length(), every=every), stat=stat)
+                _print_report(comparisons, view(ctx, short=project.index().short_length(), every=every), stat=stat, words=words)
     if use_exit_code and differs:
         ctx.exit(1)
 
@@ -154,12 +160,14 @@ def _print_json(comparisons: Sequence[Comparison]) -> None:
     click.echo(json_output.dumps(written))
 
 
-def _print_report(comparisons: Sequence[Comparison], view: View, *, stat: bool) -> None:
+def _print_report(comparisons: Sequence[Comparison], view: View, *, stat: bool, words: bool) -> None:
     from keepsake.display.comparison import comparison_lines
     from keepsake.display.side_by_side import side_by_side_lines
 
     is_pair = len(comparisons) == 1
-    for line in comparison_lines(comparisons[0], view, stat=stat) if is_pair else side_by_side_lines(comparisons, view):
+    for line in (
+        comparison_lines(comparisons[0], view, stat=stat, words=words) if is_pair else side_by_side_lines(comparisons, view)
+    ):
         click.echo(line, color=True)
 
 

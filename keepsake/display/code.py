@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from keepsake.display import text
 from keepsake.display.patch import hunk_head
+from keepsake.query.texts import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,8 @@ NO_LINE_BREAK = "\\ No newline at end of file"
 
 _WORDS = {"added": "new", "deleted": "gone", "changed": "differs", "same": "same"}
 _MARK_STYLES = {"+": "green", "-": "red", " ": ""}
+_WORD_MARKS = {"+": ("{+", "+}"), "-": ("[-", "-]")}
+"""As ``git diff --word-diff`` marks them."""
 
 
 def is_shown_by_lines(change: FileChange, view: View) -> bool:
@@ -42,13 +45,14 @@ def _is_too_long(change: FileChange, view: View) -> bool:
 # --- line by line -------------------------------------------------------------------------------------------------------
 
 
-def change_lines(change: FileChange, names: tuple[str, str], view: View) -> list[str]:
+def change_lines(change: FileChange, names: tuple[str, str], view: View, *, words: bool = False) -> list[str]:
     """Return what differs in a file, line by line.
 
     Args:
         change: What differs.
         names: What the sides are called.
         view: How it is to look.
+        words: Mark the words that differ instead of whole lines.
     """
     pair = change.pair
     left, right = (
@@ -58,7 +62,7 @@ def change_lines(change: FileChange, names: tuple[str, str], view: View) -> list
     note = _note(change)
     shown = [view.style(left, "bold"), view.style(f"{right} ({note})" if note else right, "bold")]
     for hunk in change.edit.hunks if change.edit is not None else ():
-        shown += _hunk_lines(hunk, view)
+        shown += _hunk_words(hunk, view) if words else _hunk_lines(hunk, view)
     return shown
 
 
@@ -71,6 +75,25 @@ def _hunk_lines(hunk: Hunk, view: View) -> list[str]:
         if not line.endswith(b"\n"):
             shown.append(NO_LINE_BREAK)
     return shown
+
+
+def _hunk_words(hunk: Hunk, view: View) -> list[str]:
+    shown = [view.style(_readable(hunk_head(hunk)), "cyan")]
+    line = ""
+    for mark, piece in words_of(hunk):
+        first, *others = piece.replace(b"\r\n", b"\n").split(b"\n")
+        line += _marked_words(mark, first, view)
+        for part in others:
+            shown.append(line.rstrip(" "))
+            line = _marked_words(mark, part, view)
+    return [*shown, line] if line else shown
+
+
+def _marked_words(mark: str, words: bytes, view: View) -> str:
+    if not words or mark == " ":
+        return _readable(words)
+    before, behind = _WORD_MARKS[mark]
+    return view.style(f"{before}{_readable(words)}{behind}", _MARK_STYLES[mark])
 
 
 def _readable(line: bytes) -> str:

@@ -27,18 +27,19 @@ WORKING_DIRECTORY = "."
 """What the working directory is called."""
 
 
-def comparison_lines(comparison: Comparison, view: View, *, stat: bool = False) -> list[str]:
+def comparison_lines(comparison: Comparison, view: View, *, stat: bool = False, words: bool = False) -> list[str]:
     """Return what differs, section by section; one without differences is a single line.
 
     Args:
         comparison: What was found.
         view: How it is to look; long values are cut to its width, and ``every`` shows also what is the same.
         stat: Show of code only how many lines differ in which file.
+        words: Mark the words of code that differ instead of whole lines.
     """
     blocks = [_header(comparison, view)]
     blocks += _recorded_blocks(comparison, view)
     if comparison.code is not None:
-        blocks.append(_code_block(comparison, comparison.code, view, stat=stat))
+        blocks.append(_code_block(comparison, comparison.code, view, stat=stat, words=words))
     if comparison.files is not None:
         blocks.append(_files_block(comparison, comparison.files, view))
     return _joined(blocks, view)
@@ -157,7 +158,7 @@ def _percent(ratio: float) -> str:
     return f"{100 * ratio:+.0f}%" if abs(ratio) >= 0.0995 else f"{100 * ratio:+.2g}%"
 
 
-def _code_block(comparison: Comparison, code: TreeComparison, view: View, *, stat: bool) -> _Block:
+def _code_block(comparison: Comparison, code: TreeComparison, view: View, *, stat: bool, words: bool) -> _Block:
     if not code.differing:
         return _Block(f"Code: {_why_nothing(comparison, code, view)}")
     files = text.plural(len({pair.path for pair in code.differing}), "file")
@@ -168,7 +169,7 @@ def _code_block(comparison: Comparison, code: TreeComparison, view: View, *, sta
         if stat or not is_shown_by_lines(change, view):
             block.rows.append(change_row(change))
         else:
-            block.lines += change_lines(change, names, view)
+            block.lines += change_lines(change, names, view, words=words)
     if not stat:
         block.lines += hints(code.changes, sides, view)
     return block

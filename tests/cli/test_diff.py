@@ -275,6 +275,20 @@ def test_context_lines(three: Repo, here: Run) -> None:
     assert "@@ -1,8 +1,10 @@" in here("diff", "111", "222", "-U9").lines
 
 
+def test_words_that_differ(three: Repo, here: Run, terminal) -> None:
+    expected = "    return torch.optim.[-SGD-]{+AdamW+}("
+    assert expected in here("diff", FIRST, SECOND, "--word").out
+    # Words are for people: what asks for them is no patch, not even in a pipe.
+    assert expected in here("diff", FIRST, SECOND, "--only", "code", "--word").out
+    assert "{+def warmup(step, n):+}" in here("diff", FIRST, SECOND, "--word").out
+    coloured = terminal("diff", FIRST, SECOND, "--word", width=100).end().out
+    assert "\x1b[31m[-SGD-]\x1b[0m\x1b[32m{+AdamW+}\x1b[0m" in coloured
+    for other in ("--json", "--stat", "--tool=true"):
+        result = here("diff", FIRST, SECOND, "--word", other)
+        assert (result.code, result.err.splitlines()[0]) == (2, "error: --word goes with neither --json nor --stat nor --tool")
+    assert here("diff", FIRST, SECOND, THIRD, "--word").code == 2
+
+
 def test_what_is_too_long_for_a_terminal_is_counted(three: Repo, here: Run, terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     for short, digit in (("aa", b"1"), ("bb", b"2")):
         long = {"long.txt": b"".join(b"%b%d\n" % (digit, number) for number in range(2500)), "my data.csv": digit * 1_000_001}
