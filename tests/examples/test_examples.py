@@ -45,7 +45,8 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path: Path, monke
 
     # The kernel's shell finds the command that belongs to this interpreter.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    monkeypatch.setenv("MPLBACKEND", "agg")
+    # As for a user the kernel shows what is drawn.
+    monkeypatch.delenv("MPLBACKEND", raising=False)
     notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
