@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _COLOURS = {"green": "#25884a", "red": "#d4403a", "cyan": "#1f838f"}
 """Legible on white as well as on black: their contrast to both is above four."""
 
-_CELL = "text-align:{align};padding:.2em .7em .2em 0;white-space:nowrap;vertical-align:top;max-width:none"
+_CELL = "text-align:{align};padding:.2em .7em .2em 0;white-space:nowrap"
 _LONG = "text-align:left;padding:.2em 0;vertical-align:top;max-width:none;overflow-wrap:anywhere;white-space:pre-wrap"
 _TABLE = (
     "border-collapse:collapse;border:0;margin:.3em 2em .6em 0;color:inherit;background:none;font-variant-numeric:tabular-nums"
@@ -135,7 +135,7 @@ def _block(part: Facts | Table) -> str:
 def _fact_rows(facts: Sequence[Fact]) -> Iterator[str]:
     for fact in facts:
         name, value = _escaped(_cut(fact.name)), _styled(_escaped(_cut(fact.value)), fact.style)
-        yield f'<tr><td style="{_CELL.format(align="left")};opacity:.75">{name}</td><td style="{_LONG}">{value}</td></tr>'
+        yield f'<tr><td style="{_CELL.format(align="left")};vertical-align:top;opacity:.75">{name}</td><td style="{_LONG}">{value}</td></tr>'
 
 
 def _table_rows(table: Table) -> Iterator[str]:
