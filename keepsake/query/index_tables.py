@@ -222,7 +222,8 @@ class IndexTables:
         """Return how many digits tell each of some IDs from all others."""
         ids = {id for (packed,) in self.rows("SELECT ids FROM ids") for id in _unpacked(packed)}
         if len(new) > FEW:
-            ordered = sorted(ids | new)
+            ids |= new
+            ordered = sorted(ids)
             return _length_of_difference(min(map(operator.xor, ordered, islice(ordered, 1, None)), default=_NO_OTHER))
         ids -= new
         needed = 0
