@@ -84,7 +84,7 @@ def _metric(value: Any) -> tuple[str, str]:
         name, goal = value.get("name"), value.get("goal")
         if isinstance(name, str) and name and isinstance(goal, str) and goal.lower() in ("minimize", "maximize"):
             return name, goal.lower()
-    raise ValueError("a name and a goal, such as {name: val_loss, goal: minimize}, or maximize")
+    raise ValueError("a name and a goal, minimize or maximize, such as {name: val_loss, goal: minimize}")
 
 
 # --- the tables -------------------------------------------------------------------------------------------------------

@@ -345,7 +345,11 @@ class TestSettings:
             ("ls: {limit: true}", "ls.limit", "line 2: ls.limit must be a number from 0 on, not True"),
             ("capture:\n  git: 1", "capture.git", "line 3: capture.git must be true or false, not 1"),
             ("capture: {packages: all}", "capture.packages", 'line 2: capture.packages must be "imported" or "none", not "all"'),
-            ("primary_metric: val_loss", "primary_metric", "line 2: primary_metric must be a name and a goal, such as"),
+            (
+                "primary_metric: val_loss",
+                "primary_metric",
+                "line 2: primary_metric must be a name and a goal, minimize or maximize, such as",
+            ),
             ("primary_metric: {name: a, goal: less}", "primary_metric", "line 2: primary_metric must be a name and a goal"),
             ("remotes: {lab: 3}", "remotes", "line 2: remotes must be names with URLs"),
             ("redact: {keys: x}", "redact.keys", "line 2: redact.keys must be a list of names"),

@@ -44,8 +44,9 @@ class TestConfig:
         )
         result = keepsake("config", KEEPSAKE_COLUMNS="loss, lr", KEEPSAKE_MODE="offline")
         assert (result.code, result.err) == (0, "")
+        settings, _, variables = result.out.partition("\nVARIABLE ")
         assert (
-            result.out
+            settings
             == f"""\
 Directory  {empty_repo.directory}
 Files      keepsake.yaml, pyproject.toml, ~/.config/keepsake/config.toml
@@ -63,39 +64,14 @@ capture.argv      true              default
 capture.env       -                 default
 redact.keys       internal_*, host  ~/.config/keepsake/config.toml line 5
 redact.allow      -                 default
-
-VARIABLE                        VALUE      FROM
-KEEPSAKE_REPOSITORY             -          not set
-KEEPSAKE_DIRECTORY              -          not set
-KEEPSAKE_MODE                   offline    environment
-KEEPSAKE_EXPERIMENT             -          not set
-KEEPSAKE_NAME                   -          not set
-KEEPSAKE_TAGS                   -          not set
-KEEPSAKE_NOTES                  -          not set
-KEEPSAKE_LIGHTNING_VERSION      -          not set
-KEEPSAKE_USER                   -          not set
-KEEPSAKE_HOST                   -          not set
-KEEPSAKE_REDACT                 -          not set
-KEEPSAKE_CACHE_DIR              -          not set
-KEEPSAKE_CACHE_SIZE             10 GB      default
-KEEPSAKE_COLUMNS                loss, lr   environment
-KEEPSAKE_LOG                    info       default
-KEEPSAKE_DEBUG                  -          not set
-KEEPSAKE_NO_PROMPT              -          not set
-CI                              -          not set
-KEEPSAKE_NO_ANALYTICS           -          not set
-NO_COLOR                        -          not set
-FORCE_COLOR                     -          not set
-CLICOLOR_FORCE                  -          not set
-TERM                            -          not set
-COLUMNS                         -          not set
-XDG_CONFIG_HOME                 ~/.config  default
-XDG_CACHE_HOME                  ~/.cache   default
-AWS_PROFILE                     default    default
-AWS_ENDPOINT_URL_S3             -          not set
-GOOGLE_APPLICATION_CREDENTIALS  -          not set
 """
         )
+        rows = {line.split()[0]: line.split()[1:] for line in variables.splitlines()[1:]}
+        assert list(rows) == list(VARIABLES)
+        assert rows["KEEPSAKE_MODE"] == ["offline", "environment"]
+        assert rows["KEEPSAKE_COLUMNS"] == ["loss,", "lr", "environment"]
+        assert rows["KEEPSAKE_LOG"] == ["info", "default"]
+        assert rows["KEEPSAKE_NAME"] == ["-", "not", "set"]
 
     def test_json_has_every_setting_and_variable(self, empty_repo: Repo, here: Callable[..., Result]) -> None:
         found = json.loads(here("config", "--json").out)
