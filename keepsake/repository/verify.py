@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from keepsake.exceptions import CorruptedRecord, DoesNotExist, KeepsakeError, ObjectNotFound, StorageError
+from keepsake.repository import annotations as said
 from keepsake.repository import history, layout, recovery
 from keepsake.repository.journal import journals, replay
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord
@@ -141,6 +142,8 @@ class _Check:
         self._archives = {info.key: info for prefix in _ARCHIVE_PREFIXES for info in self._storage.list(prefix)}
         self._heartbeats = {info.key: info for info in self._storage.list(layout.HEARTBEATS_PREFIX)}
         self._segments = {info.key: info for info in self._storage.list(layout.METRICS_PREFIX)}
+        self._annotations = {info.key: info for info in self._storage.list(layout.ANNOTATIONS_PREFIX)}
+        self._aliases = {info.key: info for info in self._storage.list(layout.ALIASES_PREFIX)}
         root = repository.local_root
         self._journals = {place.experiment_id: place for place in journals(root)} if root is not None else {}
         self._staged = {id: place.entries() for id, place in self._journals.items()}
@@ -155,7 +158,7 @@ class _Check:
             findings += self._content(archives, progress)
             findings += self._unreadable_history()
         findings += [*self._twice(), *self._dead_journals(), *self._temporary_files(), *self._orphans(archives), *self._beats()]
-        findings += self._orphaned_history()
+        findings += [*self._orphaned_history(), *self._said_of_experiments(), *self._aliases_of_checkpoints()]
         return Report(
             experiments=len(self._records),
             checkpoints=sum(len(record.checkpoints) for record in self._records),
@@ -326,6 +329,48 @@ class _Check:
                 yield Finding("note", "foreign-file", key, "a file that is no history of keepsake's")
             elif id not in known and self._gone(id):
                 yield self._orphan(key, info, "history that belongs to no record")
+
+    # --- what people say --------------------------------------------------------------------------------------------
+
+    def _said_of_experiments(self) -> Iterator[Finding]:
+        known = {record.id for record in self._records}
+        keys = {key: layout.id_of_json_key(key) for key in self._annotations}
+        for key, found in self._read_small(keys, said.Annotation.from_bytes):
+            id = keys[key]
+            if id is None:
+                yield Finding("note", "foreign-file", key, "a file that is no annotation of keepsake's")
+            elif isinstance(found, CorruptedRecord):
+                text = f"name, tags and notes of experiment {layout.short_id(id)} cannot be read: {found.message}"
+                yield Finding("damage", "annotation-damaged", key, text)
+            elif id not in known and self._gone(id):
+                yield self._orphan(key, self._annotations[key], "name, tags and notes that belong to no record")
+
+    def _aliases_of_checkpoints(self) -> Iterator[Finding]:
+        known = {checkpoint.id for record in self._records for checkpoint in record.checkpoints}
+        names = {key: layout.alias_of_key(key) for key in self._aliases}
+        for key, found in self._read_small(names, said.Alias.from_bytes):
+            name = names[key]
+            if name is None:
+                yield Finding("note", "foreign-file", key, "a file that is no alias of keepsake's")
+            elif isinstance(found, CorruptedRecord):
+                yield Finding("damage", "alias-damaged", key, f"the alias @{name} cannot be read: {found.message}")
+            elif found is not None and found.checkpoint not in known:
+                what = f"alias @{name} of checkpoint {layout.short_id(found.checkpoint)}, which is in no record"
+                yield self._orphan(key, self._aliases[key], what)
+
+    def _read_small(self, keys: Iterable[str], build: Callable[..., T]) -> Iterator[tuple[str, T | CorruptedRecord | None]]:
+        """Yield what stands in files, or why it cannot be read; None for those that are deleted meanwhile."""
+
+        def read(key: str) -> T | CorruptedRecord | None:
+            try:
+                return build(self._storage.read(key), key=key)
+            except ObjectNotFound:
+                return None
+            except CorruptedRecord as err:
+                return err
+
+        wanted = list(keys)
+        yield from zip(wanted, _side_by_side(read, wanted), strict=True)
 
     # --- leftovers --------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import keepsake
 from keepsake.exceptions import KeepsakeError
+from keepsake.repository import annotations as said
 from keepsake.repository import layout, verify
 from keepsake.repository.journal import journals
 from keepsake.repository.repository import Repository
@@ -112,6 +113,44 @@ def test_a_store_without_journals_is_checked_too() -> None:
     repository = Repository(MemoryStorage())
     repository.prepare()
     assert verify.check(repository) == verify.Report(0, 0, 0, [])
+
+
+def test_what_people_say_is_checked_too(recorded: Path, tmp_path: Path) -> None:
+    root = tmp_path / "said"
+    shutil.copytree(recorded, root)
+    repository = Repository.at(f"file://{root}")
+    first, second = repository.list_experiments()
+    said.change(repository, first.id, lambda one: one.tagged(["prod"]))
+    said.set_alias(repository, "production", said.Alias(first.checkpoints[0].id, first.id))
+    assert verify.check(repository).findings == []
+
+    gone = said.Alias("5" * 64, first.id)
+    for name, age_s in (("old", 2 * verify.ORPHANED_S), ("new", 0)):
+        said.set_alias(repository, name, gone)
+        backdate(root / layout.alias_key(name), age_s)
+    orphan = root / layout.annotations_key("6" * 64)
+    orphan.write_bytes(b"{}")
+    backdate(orphan, 2 * verify.ORPHANED_S)
+    (root / layout.annotations_key(second.id)).write_bytes(b"[]")
+    (root / layout.alias_key("broken")).write_bytes(b'{"checkpoint": ')
+    for prefix in (layout.ANNOTATIONS_PREFIX, layout.ALIASES_PREFIX):
+        (root / prefix / "README").write_bytes(b"a person's")
+    findings = verify.check(repository).findings
+    assert {(finding.severity, finding.kind, finding.key.rpartition("/")[2]) for finding in findings} == {
+        ("leftover", "orphan", "old.json"),
+        ("note", "orphan", "new.json"),
+        ("leftover", "orphan", f"{'6' * 64}.json"),
+        ("damage", "annotation-damaged", f"{second.id}.json"),
+        ("damage", "alias-damaged", "broken.json"),
+        ("note", "foreign-file", "README"),
+    }
+    assert len(findings) == 7
+    for finding in findings:
+        if finding.repair is not None:
+            finding.repair()
+    assert not orphan.exists()
+    assert set(said.aliases(repository)) == {"production", "new"}
+    assert said.read(repository, first.id).tags == ("prod",)
 
 
 WRITER = """
