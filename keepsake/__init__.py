@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from keepsake.checkpoint import Checkpoint, CheckpointList, PrimaryMetric
+    from keepsake.comparing import Difference
     from keepsake.experiment import Experiment, ExperimentList
     from keepsake.history import History
-    from keepsake.project import ExperimentCollection, Project, init
+    from keepsake.project import CheckpointCollection, ExperimentCollection, Project, init
     from keepsake.resuming import latest_checkpoint_path
 
+    checkpoints: CheckpointCollection
     experiments: ExperimentCollection
 
 __version__ = "1.0.0.dev0"
@@ -22,12 +24,14 @@ __version__ = "1.0.0.dev0"
 __all__ = [
     "Checkpoint",
     "CheckpointList",
+    "Difference",
     "Experiment",
     "ExperimentList",
     "History",
     "PrimaryMetric",
     "Project",
     "__version__",
+    "checkpoints",
     "experiments",
     "init",
     "latest_checkpoint_path",
@@ -36,6 +40,7 @@ __all__ = [
 _HOMES = {
     "Checkpoint": "keepsake.checkpoint",
     "CheckpointList": "keepsake.checkpoint",
+    "Difference": "keepsake.comparing",
     "Experiment": "keepsake.experiment",
     "ExperimentList": "keepsake.experiment",
     "History": "keepsake.history",
@@ -51,6 +56,8 @@ def __getattr__(name: str) -> Any:
 
     if name == "experiments":
         value: Any = import_module("keepsake.project").ExperimentCollection()
+    elif name == "checkpoints":
+        value = import_module("keepsake.project").CheckpointCollection()
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
     else:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, SupportsIndex, overload
 
 from keepsake.display import text
 from keepsake.display.page import Displayed
 from keepsake.exceptions import DoesNotExist, KeepsakeError
+from keepsake.framing import Framed
+from keepsake.query.compare import SECTIONS
 from keepsake.repository import layout
-from keepsake.repository.records import ArchiveInfo, CheckpointRecord, PrimaryMetric
+from keepsake.repository.records import ArchiveInfo, CheckpointRecord, PrimaryMetric, is_comparable
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
+    from keepsake.comparing import Difference
     from keepsake.display.page import Page
     from keepsake.display.plots import Along
     from keepsake.experiment import Experiment
+    from keepsake.query.columns import Column
     from keepsake.repository.archive import ArchivedFile
+    from keepsake.repository.records import Goal
 
 __all__ = ["Checkpoint", "CheckpointList", "PrimaryMetric", "SavedPath"]
 
@@ -170,6 +177,36 @@ class Checkpoint(Displayed):
         self._require_files()
         checkout(self.experiment, self, Path(output_directory), path=path, code=False, quiet=quiet)
 
+    def diff(
+        self,
+        other: Experiment | Checkpoint | str | None = None,
+        *,
+        only: Collection[str] | str = SECTIONS,
+        path: Sequence[str] | str = (),
+    ) -> Difference:
+        """Compare it with another one, as ``keepsake diff`` does.
+
+        Args:
+            other: An experiment or a checkpoint, or a reference to one such as ``"best"``; None is the working directory.
+            only: Which of ``params``, ``metrics``, ``env``, ``code`` and ``files`` to compare; all if not given.
+            path: Patterns of the files that are compared; all if not given.
+
+        Returns:
+            What differs, as data; printed it is what the command prints.
+
+        Raises:
+            DoesNotExist: The reference names nothing.
+            ValueError: There is no such section, or both lie in different repositories.
+            ReadError: What was saved cannot be read.
+
+        Example:
+            >>> import keepsake
+            >>> print(keepsake.experiments.get("4591273").diff("eb96def"))  # doctest: +SKIP
+        """
+        from keepsake.comparing import difference
+
+        return difference(self.experiment.project, self, other, only, path)
+
     def alias(self, name: str) -> None:
         """Give it an alias, under which it is found as ``@name``; another checkpoint that had it has it no more.
 
@@ -271,7 +308,7 @@ class SavedPath(str):
         return str, (str(self),)
 
 
-class CheckpointList(Displayed, list[Checkpoint]):
+class CheckpointList(Displayed, Framed, list[Checkpoint]):
     """Checkpoints, oldest first; a slice is a list of the same kind.
 
     Example:
@@ -352,6 +389,36 @@ class CheckpointList(Displayed, list[Checkpoint]):
 
         records = {checkpoint.experiment.id: checkpoint.experiment.record for checkpoint in self}
         return notebook.checkpoints_page(list(records.values()), [checkpoint.record for checkpoint in self])
+
+    def best(self, metric: str | None = None, *, goal: Goal | None = None) -> Checkpoint | None:
+        """Return the checkpoint with the best value of a metric; None if none has a number. NaN is never chosen; of equals the first is.
+
+        Args:
+            metric: Its name; the primary metric that they share if not given.
+            goal: ``"minimize"`` or ``"maximize"``; what is recorded of this metric if not given.
+
+        Raises:
+            ValueError: No metric is given and they share none, or nothing says what is better.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.get("4591273").checkpoints[-10:].best("val_acc", goal="maximize")  # doctest: +SKIP
+        """
+        from keepsake.query.best import goal_of
+
+        if metric is None and goal is None and not any(checkpoint.primary_metric for checkpoint in self):
+            return None
+        name = metric if metric is not None else self.primary_metric()
+        wanted = goal_of(name, goal, (checkpoint.primary_metric for checkpoint in self))
+        candidates = [checkpoint for checkpoint in self if is_comparable(checkpoint.metrics.get(name))]
+        choose = min if wanted == "minimize" else max
+        return choose(candidates, key=lambda checkpoint: checkpoint.metrics[name], default=None)
+
+    def _columns(self) -> dict[str, Column]:
+        from keepsake.query.columns import checkpoint_columns
+
+        groups = groupby(self, key=lambda checkpoint: checkpoint.experiment)
+        return checkpoint_columns((experiment.summary, [one.record.to_json() for one in group]) for experiment, group in groups)
 
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> Checkpoint: ...

@@ -13,6 +13,8 @@ from keepsake.display import text
 from keepsake.display.page import Displayed
 from keepsake.exceptions import DoesNotExist, KeepsakeError
 from keepsake.history import History
+from keepsake.query.compare import SECTIONS
+from keepsake.recorded import Recorded
 from keepsake.recording.recorder import DisabledRecorder, Ending, Recording, live_recorder
 from keepsake.repository import annotations as said
 from keepsake.repository import history, layout
@@ -24,20 +26,25 @@ from keepsake.repository.summary import Summary
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from datetime import timedelta
     from types import TracebackType
 
+    from keepsake.comparing import Difference
     from keepsake.display.page import Page
     from keepsake.display.plots import Along, Curve
     from keepsake.project import Project
+    from keepsake.query.columns import Column, Metrics
+    from keepsake.query.frames import Library
+    from keepsake.query.listed import Listed, ListedRecords
     from keepsake.repository.archive import ArchivedFile
+    from keepsake.repository.records import Goal
     from keepsake.repository.repository import Repository
 
 __all__ = ["Experiment", "ExperimentList"]
 
 
-class Experiment(Displayed):
+class Experiment(Recorded, Displayed):
     """One run of a training: its code, params, packages and checkpoints.
 
     Made by `keepsake.init`, and found by ``keepsake.experiments``. Fields are as of the moment when it was loaded; `refresh`
@@ -45,7 +52,7 @@ class Experiment(Displayed):
 
     Args:
         project: The project that it belongs to.
-        record: What is recorded of it.
+        record: What is recorded of it, or what a listing has found.
         recording: Who records it in this process, if somebody does.
 
     Example:
@@ -54,98 +61,11 @@ class Experiment(Displayed):
         ...     experiment.checkpoint(metrics={"loss": 0.3}, primary_metric=("loss", "minimize"))
     """
 
-    def __init__(self, project: Project, record: ExperimentRecord, recording: Recording | None = None) -> None:
+    def __init__(self, project: Project, record: ExperimentRecord | Listed, recording: Recording | None = None) -> None:
+        super().__init__(record)
         self.project = project
-        self.record = record
         self._recording = recording
         self._annotation: Annotation | None = None
-
-    # --- fields -----------------------------------------------------------------------------------------------------
-
-    @property
-    def id(self) -> str:
-        """64 hexadecimal characters."""
-        return self.record.id
-
-    @property
-    def created(self) -> datetime:
-        """When it was started, in UTC."""
-        return self.record.created
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """What was passed in: hyperparameters and whatever else decides the run."""
-        return self.record.params
-
-    @property
-    def host(self) -> str:
-        """Name of the machine; empty in records of keepsake 0.4.2."""
-        return self.record.host
-
-    @property
-    def user(self) -> str:
-        """Who started it."""
-        return self.record.user
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The configuration in force, such as the repository as it was written."""
-        return self.record.config
-
-    @property
-    def command(self) -> str:
-        """The command line, quoted for a shell, without secrets."""
-        return self.record.command
-
-    @property
-    def path(self) -> str | None:
-        """What was saved of the project, relative to its directory; None if nothing was."""
-        return self.record.path
-
-    @property
-    def python_version(self) -> str:
-        """Version of the Python that ran it."""
-        return self.record.python_version
-
-    @property
-    def python_packages(self) -> dict[str, str]:
-        """Versions of the distributions that were imported when it started, by name."""
-        return self.record.python_packages
-
-    @property
-    def keepsake_version(self) -> str:
-        """Version of keepsake that recorded it."""
-        return self.record.keepsake_version
-
-    @property
-    def git(self) -> dict[str, Any] | None:
-        """``commit``, ``branch``, ``dirty``, ``modified`` and ``remote`` of the project's Git repository, if it has one."""
-        return self.record.git
-
-    @property
-    def system(self) -> dict[str, Any] | None:
-        """``os``, ``cpus``, ``memory_bytes`` and ``gpus`` of the machine."""
-        return self.record.system
-
-    @property
-    def pid(self) -> int | None:
-        """The process that recorded it."""
-        return self.record.pid
-
-    @property
-    def ended(self) -> datetime | None:
-        """When it ended, in UTC; None while it runs, or where its process died."""
-        return self.record.ended
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """``finished``, ``failed`` or ``interrupted``; None while it runs, or where its process died."""
-        return self.record.outcome
-
-    @property
-    def error(self) -> str | None:
-        """Type and message of the exception that ended it, in one line."""
-        return self.record.error
 
     @property
     def checkpoints(self) -> CheckpointList:
@@ -156,10 +76,6 @@ class Experiment(Displayed):
     def repository(self) -> Repository:
         """The repository that it lies in."""
         return self.project.repository_at_hand()
-
-    def short_id(self) -> str:
-        """Return the first 7 characters of the ID."""
-        return layout.short_id(self.id)
 
     # --- what people say of it --------------------------------------------------------------------------------------
 
@@ -255,7 +171,9 @@ class Experiment(Displayed):
     def _said(self) -> Annotation:
         if self._annotation is None:
             self._annotation = Annotation()
-            if self._is_stored:
+            if self._listed is not None:
+                self._annotation = self._listed.summary.annotation or self._annotation
+            elif self._is_stored:
                 with self._unless_recorded("name, tags and notes"):
                     self._annotation = said.read(self.repository, self.id)
         return self._annotation
@@ -286,11 +204,13 @@ class Experiment(Displayed):
         """Whether it runs, and why not; as of the moment when it was loaded."""
         if self._recording is not None and self._recording.is_live:
             return Status("running", "running", utc_now())
-        return self.record.status
+        return self._known.status
 
     @property
     def summary(self) -> Summary:
         """What tables show of it, as data."""
+        if self._listed is not None:
+            return self._listed.summary
         summary = Summary.of(self.record)
         summary.annotation = self._said()
         if self.status.word == "running" and summary.heartbeat is None:
@@ -315,21 +235,30 @@ class Experiment(Displayed):
         """
         if self.status.word == "running":
             return utc_now() - self.created
-        latest = self.record.latest()
+        latest = self._known.latest()
         end = self.ended or self.status.last_heartbeat or (latest.created if latest is not None else None)
         return end - self.created if end is not None else None
 
-    def best(self) -> Checkpoint | None:
-        """Return the checkpoint with the best primary metric; None if no checkpoint has a value of one.
+    def best(self, metric: str | None = None, *, goal: Goal | None = None) -> Checkpoint | None:
+        """Return the checkpoint with the best primary metric, or of another one; None if no checkpoint has a value of it.
 
         NaN never wins, and checkpoints without the metric are left out. Of equals the earliest is returned.
+
+        Args:
+            metric: The metric; the primary one if not given.
+            goal: ``"minimize"`` or ``"maximize"``; what is recorded of this metric if not given.
+
+        Raises:
+            ValueError: Nothing says what is better of the metric.
         """
-        best = self.record.best()
+        if metric is not None or goal is not None:
+            return self.checkpoints.best(metric, goal=goal)
+        best = self._known.best()
         return Checkpoint(best, self) if best is not None else None
 
     def latest(self) -> Checkpoint | None:
         """Return the checkpoint made last; None if there are none."""
-        latest = self.record.latest()
+        latest = self._known.latest()
         return Checkpoint(latest, self) if latest is not None else None
 
     def primary_metric(self) -> str:
@@ -338,7 +267,7 @@ class Experiment(Displayed):
         Raises:
             ValueError: No checkpoint has one.
         """
-        metric = self.record.primary_metric
+        metric = self._known.primary_metric
         if metric is None:
             raise ValueError(f"experiment {self.short_id()} has no primary metric")
         return metric.name
@@ -409,8 +338,8 @@ class Experiment(Displayed):
         """Return who records it: who does so already in this process, else somebody new."""
         if self._recording is None:
             live = live_recorder(self.repository, self.id)
-            if live is not None:
-                self.record = live.record
+            # From now on it changes, so what a listing has found is outdated.
+            self.record = live.record if live is not None else self.record
             self._recording = live or self.project.recorder(self.record, quiet=True)
         return self._recording
 
@@ -492,6 +421,36 @@ class Experiment(Displayed):
         points = self.repository.history(self.id) if self._is_stored else []
         return History.merged([*points, *(Point(one.step, one.created, one.metrics) for one in self.record.checkpoints)])
 
+    def diff(
+        self,
+        other: Experiment | Checkpoint | str | None = None,
+        *,
+        only: Collection[str] | str = SECTIONS,
+        path: Sequence[str] | str = (),
+    ) -> Difference:
+        """Compare it with another one, as ``keepsake diff`` does, its best checkpoint or else its latest.
+
+        Args:
+            other: An experiment or a checkpoint, or a reference to one such as ``"best"``; None is the working directory.
+            only: Which of ``params``, ``metrics``, ``env``, ``code`` and ``files`` to compare; all if not given.
+            path: Patterns of the files that are compared; all if not given.
+
+        Returns:
+            What differs, as data; printed it is what the command prints.
+
+        Raises:
+            DoesNotExist: The reference names nothing.
+            ValueError: There is no such section, or both lie in different repositories.
+            ReadError: What was saved cannot be read.
+
+        Example:
+            >>> import keepsake
+            >>> print(keepsake.experiments.get("4591273").diff("eb96def"))  # doctest: +SKIP
+        """
+        from keepsake.comparing import difference
+
+        return difference(self.project, self, other, only, path)
+
     def plot(
         self,
         metric: str | None = None,
@@ -553,7 +512,13 @@ class Experiment(Displayed):
         if self._recording is not None and self._recording.is_live:
             self._recording.refresh()
         elif self._is_stored:
-            self.record.__dict__.update(self.repository.load(self.id).__dict__)
+            fresh = self.repository.load(self.id)
+            if self._record is None:
+                self.record = fresh
+            else:
+                # In place, for whoever else holds it.
+                self._record.__dict__.update(fresh.__dict__)
+                self._listed = None
 
     def wait_for_files(self, record: ExperimentRecord | CheckpointRecord) -> None:
         """Make sure that files which this process has saved are stored, before they are read.
@@ -571,14 +536,18 @@ class Experiment(Displayed):
 
     def delete(self) -> None:
         """Delete the experiment with all its checkpoints and files."""
-        if self.let_go():
-            self.repository.delete_experiment(self.record)
+        record = self.let_go()
+        if record is not None:
+            self.repository.delete_experiment(record)
 
-    def let_go(self) -> bool:
-        """Record it no more, because it is about to be deleted; return whether there is anything to delete."""
+    def let_go(self) -> ExperimentRecord | None:
+        """Record it no more, because it is about to be deleted; return what is to be deleted, if there is anything."""
         if self._recording is not None:
             self._recording.abandon()
-        return self._is_stored
+        with suppress(DoesNotExist):
+            # Of one that was listed, and that somebody else has deleted since, nothing is left.
+            return self.record if self._is_stored else None
+        return None
 
     @property
     def _is_stored(self) -> bool:
@@ -676,7 +645,12 @@ class Experiment(Displayed):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the live part behind: a copy in another process reads, and does not record."""
-        return self.__dict__ | ({} if isinstance(self._recording, DisabledRecorder) else {"_recording": None})
+        whole = {
+            "_record": self.record,
+            "_listed": None,
+            "_annotation": self._annotation if self._listed is None else self._said(),
+        }
+        return self.__dict__ | whole | ({} if isinstance(self._recording, DisabledRecorder) else {"_recording": None})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Experiment) and self.id == other.id
@@ -685,9 +659,8 @@ class Experiment(Displayed):
         return hash(self.id)
 
     def __repr__(self) -> str:
-        count = len(self.record.checkpoints)
         params = ", ".join(f"{text.safe(name)}={value!r}" for name, value in self.params.items())
-        return f"<Experiment {self.short_id()} {self.status.word}, {count} checkpoints{': ' if params else ''}{params}>"
+        return f"<Experiment {self.short_id()} {self.status.word}, {self.num_checkpoints} checkpoints{': ' if params else ''}{params}>"
 
 
 def _ending(error: BaseException | None) -> tuple[Outcome, BaseException | None]:
@@ -713,7 +686,7 @@ class ExperimentList(Displayed, list[Experiment]):
         Raises:
             ValueError: There is none, or there are several.
         """
-        metrics = (experiment.record.primary_metric for experiment in self)
+        metrics = (experiment._known.primary_metric for experiment in self)
         names = {metric.name for metric in metrics if metric is not None}
         if len(names) != 1:
             found = f"several: {', '.join(sorted(names))}" if names else "none"
@@ -831,9 +804,100 @@ class ExperimentList(Displayed, list[Experiment]):
         courses = [notebook.course(experiment.record) for experiment in self[-notebook.ROWS_SHOWN :]]
         return notebook.experiments_page([experiment.summary for experiment in self], courses)
 
+    def best(self, metric: str | None = None, *, goal: Goal | None = None) -> Experiment | None:
+        """Return the experiment that has reached the best value of a metric at any checkpoint; None if none has a number.
+
+        NaN is never chosen, and of equals the first is.
+
+        Args:
+            metric: Its name; the primary metric that they share if not given.
+            goal: ``"minimize"`` or ``"maximize"``; what is recorded of this metric if not given.
+
+        Raises:
+            InvalidQuery: No experiment has such a metric.
+            ValueError: No metric is given and they share none, or nothing says what is better.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.list("optimizer = adamw").best("val_loss")  # doctest: +SKIP
+            >>> keepsake.experiments.list().best("val_acc", goal="maximize")  # doctest: +SKIP
+        """
+        from keepsake.query.best import best_of
+
+        by_id = {experiment.id: experiment for experiment in self}
+        chosen = best_of([experiment.summary for experiment in self], metric, goal)
+        return by_id[chosen.id] if chosen is not None else None
+
+    def refresh(self) -> None:
+        """Load all experiments anew; those that were deleted are taken out of the list."""
+        present = []
+        for experiment in self:
+            with suppress(DoesNotExist):
+                experiment.refresh()
+                present.append(experiment)
+        self[:] = present
+
+    def to_dataframe(self, *, metrics: Metrics = "best", checkpoints: bool = False, library: Library = "pandas") -> Any:
+        """Return a data frame with one row for each experiment, or one for each checkpoint.
+
+        Columns are called as a filter calls them: fields by their names, params ``param.lr`` with dots for nested ones, metrics
+        ``metric.val_loss``. Times are aware, in UTC; what is missing is NaN, NaT or NA.
+
+        Args:
+            metrics: Which checkpoint's metrics stand for an experiment: those of the ``"best"``, and of the latest where none is the
+                best, as ``keepsake ls`` shows; or those of the ``"latest"``.
+            checkpoints: One row for each checkpoint, with the params of its experiment.
+            library: ``"pandas"`` or ``"polars"``.
+
+        Raises:
+            MissingDependency: The library is not installed; `to_records` needs none.
+
+        Example:
+            >>> import keepsake
+            >>> frame = keepsake.experiments.list().to_dataframe()  # doctest: +SKIP
+            >>> frame.groupby("param.optimizer")["metric.val_loss"].min()  # doctest: +SKIP
+        """
+        from keepsake.query.frames import to_frame
+
+        return to_frame(self._columns(metrics, checkpoints=checkpoints), library)
+
+    def to_records(self, *, metrics: Metrics = "best", checkpoints: bool = False) -> list[dict[str, Any]]:
+        """Return the rows of `to_dataframe` as dicts, for which nothing has to be installed.
+
+        Args:
+            metrics: As for `to_dataframe`.
+            checkpoints: As for `to_dataframe`.
+        """
+        from keepsake.query.frames import to_records
+
+        return to_records(self._columns(metrics, checkpoints=checkpoints))
+
+    def _columns(self, metrics: Metrics, *, checkpoints: bool) -> dict[str, Column]:
+        from keepsake.query.columns import checkpoint_columns, experiment_columns
+
+        if metrics not in ("best", "latest"):
+            raise ValueError(f'metrics must be "best" or "latest", not {metrics!r}')
+        if not checkpoints:
+            return experiment_columns([experiment.summary for experiment in self], metrics)
+        return checkpoint_columns(_raw_checkpoints(self))
+
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> Experiment: ...
     @overload
     def __getitem__(self, index: slice, /) -> ExperimentList: ...
     def __getitem__(self, index: SupportsIndex | slice, /) -> Experiment | ExperimentList:
         return ExperimentList(super().__getitem__(index)) if isinstance(index, slice) else super().__getitem__(index)
+
+
+def _raw_checkpoints(experiments: Sequence[Experiment]) -> Iterator[tuple[Summary, list[Any]]]:
+    """Yield experiments and their checkpoints as JSON; records that nobody has read yet are read many at a time."""
+    unread: dict[ListedRecords, list[str]] = {}
+    for experiment in experiments:
+        if experiment._record is None and experiment._listed is not None:
+            unread.setdefault(experiment._listed.records, []).append(experiment.id)
+    read = {raw["id"]: raw.get("checkpoints") or [] for records, ids in unread.items() for raw in records.raw(ids)}
+    for experiment in experiments:
+        if experiment._record is not None:
+            yield experiment.summary, [one.to_json() for one in experiment._record.checkpoints]
+        elif experiment.id in read:
+            yield experiment.summary, read[experiment.id]

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 from keepsake.display import text
 from keepsake.display.page import Displayed
+from keepsake.framing import Framed
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from keepsake.display.page import Page
     from keepsake.display.plots import Along
+    from keepsake.query.columns import Column
     from keepsake.repository.history import Point
 
 __all__ = ["History"]
 
 
-class History(Displayed, Mapping[str, list[Any]]):
+class History(Displayed, Framed, Mapping[str, list[Any]]):
     """A table with one row for each step and one column for each metric.
 
     ``history["loss"]`` is a column: one value for each row, None where that metric has none there. Made by `Experiment.history`.
@@ -114,6 +116,11 @@ class History(Displayed, Mapping[str, list[Any]]):
         steps, times, values = zip(*self.points(metric), strict=True)
         curve = Curve(metric, steps, times, values, started=self.times[0])
         return plot_curves([curve], metric, x=x, logx=logx, logy=logy, smooth=smooth, plot_only=plot_only, ax=ax)
+
+    def _columns(self) -> dict[str, Column]:
+        from keepsake.query.columns import history_columns
+
+        return history_columns(self.steps, self.times, self)
 
     def __getitem__(self, name: str) -> list[Any]:
         column = [row.get(name) for row in self._rows]

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from keepsake.recording.outbox import Outbox
     from keepsake.recording.recorder import Recorder
     from keepsake.recording.uploader import Sync
+    from keepsake.repository.records import Goal
+    from keepsake.repository.summary import Summary
 
-__all__ = ["ExperimentCollection", "Project", "init"]
+__all__ = ["CheckpointCollection", "ExperimentCollection", "Project", "init"]
 
 MODES = ("online", "offline", "disabled")
 """Values of ``KEEPSAKE_MODE``. A repository on disk needs no network, so "offline" changes nothing there; what is recorded for a store
@@ -87,6 +89,11 @@ class Project:
     def settings(self) -> config.Settings:
         """Return what keepsake.yaml, the other files and the environment set for this project, as they are now."""
         return config.Settings(self.directory)
+
+    @property
+    def checkpoints(self) -> CheckpointCollection:
+        """The checkpoints of this project."""
+        return CheckpointCollection(self)
 
     def repository_at_hand(self) -> Repository:
         """Return the repository, the same object at every call.
@@ -433,27 +440,30 @@ class ExperimentCollection:
             >>> keepsake.experiments.list(filter=lambda e: e.params["lr"] < 0.01)  # doctest: +SKIP
         """
         from keepsake.experiment import Experiment, ExperimentList
+        from keepsake.query.listed import Listed
 
         project = self.project
-        repository = project.repository_at_hand()
-        if isinstance(filter, str) or sort is not None:
-            records = repository.load_all(self._ids_of(filter if isinstance(filter, str) else None, sort))
-        else:
-            records = repository.list_experiments()
-        found = ExperimentList(Experiment(project, record) for record in records)
+        index = project.index()
+        index.forget()
+        chosen = _chosen(index.summaries(), filter if isinstance(filter, str) else None, sort)
+        records = index.records()
+        found = ExperimentList(Experiment(project, Listed(summary, records)) for summary in chosen)
         if filter is not None and not isinstance(filter, str):
-            found = ExperimentList(experiment for experiment in found if filter(experiment))
+            found = ExperimentList(experiment for experiment in found if _fulfils(experiment, filter))
         return found if limit is None else found[max(len(found) - limit, 0) :]
 
-    def _ids_of(self, text: str | None, keys: str | Sequence[str] | None) -> Sequence[str]:
-        from keepsake.query.filters import parse, select
-        from keepsake.query.sorting import sort
+    def best(self, metric: str | None = None, *, goal: Goal | None = None) -> Experiment | None:
+        """Return the best of all experiments; see `ExperimentList.best`.
 
-        index = self.project.index()
-        index.forget()
-        summaries = index.summaries()
-        found = select(summaries, [parse(text)]) if text is not None else summaries
-        return [summary.id for summary in (sort(found, keys) if keys is not None and found else found)]
+        Args:
+            metric: The metric; the primary one that they share if not given.
+            goal: ``"minimize"`` or ``"maximize"``; what is recorded of this metric if not given.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.experiments.best("val_loss")  # doctest: +SKIP
+        """
+        return self.list().best(metric, goal=goal)
 
     def remove_alias(self, name: str) -> None:
         """Forget an alias; its checkpoint stays. `Checkpoint.alias` gives one.
@@ -502,11 +512,50 @@ class ExperimentCollection:
             experiment.flush()
             experiment.repository.delete_checkpoints(experiment.id, ids)
             experiment.refresh()
-        records = [experiment.record for experiment in dict.fromkeys(experiments) if experiment.let_go()]
-        self.project.repository_at_hand().delete_experiments(records)
+        doomed = (experiment.let_go() for experiment in dict.fromkeys(experiments))
+        self.project.repository_at_hand().delete_experiments([record for record in doomed if record is not None])
 
     def __repr__(self) -> str:
         return f"<experiments of {self.project!r}>"
+
+
+class CheckpointCollection:
+    """The checkpoints of a project: finds them.
+
+    Args:
+        project: The project; None for the one that the working directory lies in, looked for anew at each call.
+    """
+
+    def __init__(self, project: Project | None = None) -> None:
+        self._bound_project = project
+
+    def get(self, reference: str) -> Checkpoint:
+        """Return the checkpoint that a reference names.
+
+        Args:
+            reference: The start of its ID, ``@alias``, or an experiment and which of its checkpoints: ``last@best``,
+                ``warm-up@step:4000``; see `ExperimentCollection.find`.
+
+        Raises:
+            DoesNotExist: It names nothing, or an experiment and none of its checkpoints.
+            AmbiguousID: It could mean several.
+            InvalidQuery: What stands behind the ``@`` names no checkpoint.
+
+        Example:
+            >>> import keepsake
+            >>> keepsake.checkpoints.get("@production").metrics["val_loss"]  # doctest: +SKIP
+            0.1484
+        """
+        _, checkpoint = (self._bound_project or Project()).experiments.find(reference)
+        if checkpoint is None:
+            raise DoesNotExist(
+                f'"{reference}" is an experiment, not a checkpoint',
+                hint=f"{reference}@best and {reference}@latest are checkpoints of it",
+            )
+        return checkpoint
+
+    def __repr__(self) -> str:
+        return f"<checkpoints of {self._bound_project or Project()!r}>"
 
 
 def init(
@@ -534,7 +583,8 @@ def init(
             JSON can: what it cannot hold becomes text, with a warning. Secrets are left out.
         disable_heartbeat: Do not say every few seconds that the process is alive; the experiment is then never running.
         debug: Accepted for compatibility; ``KEEPSAKE_DEBUG=1`` is its successor.
-        resume: The ID of an experiment to go on with, or the beginning of it: new checkpoints come after those that it has, and its code
+        resume: The experiment to go on with, named as for `ExperimentCollection.get`: the beginning of its ID, its name, ``"last"``, or
+            ``@alias`` of one of its checkpoints. New checkpoints come after those that it has, and its code
             and params stay as they were recorded. ``"auto"``: the last one of the same command and params, unless it has finished or
             runs; a new one if there is none. None: the one that the variable ``KEEPSAKE_EXPERIMENT`` names, which comes first with
             ``"auto"`` too; where it is a whole ID of no experiment yet, a new one gets it. False: always a new one.
@@ -595,6 +645,29 @@ def _resumed(project: Project, record: ExperimentRecord, wanted: ExperimentRecor
         more = ", …" if len(changed) > MAX_PARAMS_NAMED else ""
         messages.warning(f"params differ from those of experiment {layout.short_id(record.id)}, which stay: {some}{more}")
     return Experiment(project, recorder.record, recorder)
+
+
+def _chosen(summaries: Sequence[Summary], text: str | None, keys: str | Sequence[str] | None) -> Sequence[Summary]:
+    """Return the experiments that fulfil a filter, in an order."""
+    if text is not None:
+        from keepsake.query.filters import parse, select
+
+        summaries = select(summaries, [parse(text)])
+    if keys is not None and summaries:
+        from keepsake.query.sorting import sort
+
+        summaries = sort(summaries, keys)
+    return summaries
+
+
+def _fulfils(experiment: Experiment, condition: Callable[[Experiment], Any]) -> bool:
+    """Tell whether a function says true of an experiment; one that is deleted meanwhile is none any more."""
+    try:
+        return bool(condition(experiment))
+    except DoesNotExist:
+        if experiment.repository.record_etag(experiment.id) is not None:
+            raise
+        return False
 
 
 MAX_PARAMS_NAMED = 5

@@ -33,7 +33,7 @@ POLL_S = 1.0
 
 
 def wanted(resume: str | bool | None) -> str | None:
-    """Return which experiment to go on with: an ID or the beginning of one, ``"auto"``, or None for a new one.
+    """Return which experiment to go on with: what names it, ``"auto"``, or None for a new one.
 
     Args:
         resume: What the user says; False for a new one whatever `VARIABLE` says.
@@ -47,9 +47,10 @@ def wanted(resume: str | bool | None) -> str | None:
         return "auto"
     if resume is None or resume == "auto":
         return os.environ.get(VARIABLE, "").strip() or resume
-    if layout.is_id_prefix(str(resume).strip().lower()):
-        return str(resume).strip().lower()
-    raise ValueError(f'resume must be an experiment\'s ID, "auto", False or None, not {resume!r}')
+    word = resume.strip() if isinstance(resume, str) else ""  # type: ignore[redundant-expr]  # whoever does not check types
+    if word:
+        return word.lower() if layout.is_id_prefix(word.lower()) else word
+    raise ValueError(f'resume must name an experiment, or be "auto", False or None, not {resume!r}')
 
 
 def is_asked_for() -> bool:

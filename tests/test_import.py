@@ -22,6 +22,7 @@ HEAVY = {
     "numpy",
     "pandas",
     "pathspec",
+    "polars",
     "pytorch_lightning",
     "sqlite3",
     "tensorflow",

@@ -99,9 +99,22 @@ def test_an_id_of_nothing_is_an_error_before_anything_begins(project: Project) -
     assert project.experiments.list() == []
 
 
-@pytest.mark.parametrize("nonsense", ["latest", "", 7.5, "xyz"])
+def test_resume_takes_whatever_names_an_experiment(project: Project) -> None:
+    first = project.experiments.create(quiet=True, name="warm-up")
+    first.checkpoint(metrics={"loss": 1.0}).alias("production")
+    first.stop()
+    for reference in ("warm-up", "@production", "last", first.id[:9].upper(), "warm-up@latest"):
+        again = project.experiments.create(quiet=True, resume=reference)
+        assert again.id == first.id
+        again.stop()
+    with pytest.raises(DoesNotExist, match='no experiment named "warm-down"'):
+        project.experiments.create(quiet=True, resume="warm-down")
+    assert len(project.experiments.list()) == 1
+
+
+@pytest.mark.parametrize("nonsense", ["", "  ", 7.5])
 def test_nonsense_is_an_error(project: Project, nonsense: object) -> None:
-    with pytest.raises(ValueError, match="resume must be"):
+    with pytest.raises(ValueError, match="resume must name an experiment, or be"):
         project.experiments.create(quiet=True, resume=nonsense)  # type: ignore[arg-type]
 
 
@@ -126,10 +139,9 @@ def test_the_same_process_gets_the_experiment_that_it_records(project: Project) 
 
 def test_who_goes_on_is_the_process_of_the_record(project: Project, script: Start) -> None:
     assert script(TRAIN, env={"KILL_AT": "3"}).wait() == -9
-    first = only(project)
-    again = project.experiments.create(quiet=True, resume=first.id)
+    assert only(project).pid != os.getpid()
+    again = project.experiments.create(quiet=True, resume=only(project).id)
     again.flush()
-    assert first.pid != os.getpid()
     assert only(project).pid == os.getpid()
 
 

@@ -130,10 +130,9 @@ def _sides(ctx: click.Context, project: Project, ids: Sequence[str]) -> list[Sid
 
 
 def _side(experiment: Experiment, checkpoint: Checkpoint | None) -> Side:
-    from keepsake.query.compare import Side
-    from keepsake.query.names import shown_checkpoint
+    from keepsake.comparing import side_of
 
-    return Side(experiment.record, checkpoint.record if checkpoint is not None else shown_checkpoint(experiment.record))
+    return side_of(checkpoint or experiment)
 
 
 def _print_patch(saved: SavedFiles, left: Side, right: Side) -> bool:

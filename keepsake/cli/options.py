@@ -118,11 +118,6 @@ def require_repository(project: Project) -> Repository:
     return repository
 
 
-def records_of(project: Project) -> list[ExperimentRecord]:
-    """Return the records of all experiments, oldest first."""
-    return [experiment.record for experiment in project.experiments.list()]
-
-
 def view(ctx: click.Context, *, short: int, every: bool = False, fits: bool = True) -> View:
     """Return how the options and the terminal want a page to look.
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from keepsake import messages
 from keepsake.exceptions import CorruptedRecord, KeepsakeError
 from keepsake.query.index_tables import IndexTables, id_range
+from keepsake.query.listed import ListedRecords
 from keepsake.repository import fast_json, layout
 from keepsake.repository.cache import cache_file
 from keepsake.repository.summary import Parsed, Summary, parse
@@ -101,6 +102,10 @@ class Index:
             return self._summary(tables, key, *found) if found is not None else None
 
         return self._answer(question)
+
+    def records(self) -> ListedRecords:
+        """Return what reads the whole records of these experiments, also after the index has looked anew."""
+        return ListedRecords(self.repository, self._refreshed(), self._live)
 
     def count(self) -> int:
         """Return how many experiments there are."""

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from keepsake.exceptions import AmbiguousID, DoesNotExist, InvalidQuery
+from keepsake.query.best import best_of
 from keepsake.repository import layout
-from keepsake.repository.records import is_comparable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from keepsake.query.index import Index
     from keepsake.repository.annotations import Alias
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
-    from keepsake.repository.summary import Summary
 
 Kind: TypeAlias = Literal["word", "alias", "last", "best"]
 
@@ -232,27 +231,12 @@ def _last(reference: Reference, index: Index) -> Match:
 
 def _best(index: Index) -> Match:
     summaries = index.summaries()
-    metrics = {(metric.name, metric.goal) for summary in summaries if (metric := summary.primary_metric) is not None}
-    if len(metrics) > 1:
-        names = ", ".join(f"{name} ({goal})" for name, goal in sorted(metrics))
-        raise AmbiguousID(f'"best" needs one primary metric, and there are several: {names}', hint="keepsake ls --sort NAME")
-    scored = [(value, summary.id) for summary in summaries if (value := _score(summary)) is not None]
-    if not scored:
+    chosen = best_of(summaries)
+    if chosen is None:
         raise DoesNotExist(
             f'"best" is nothing: no experiment in {index.repository.label} has a primary metric', hint="keepsake ls"
         )
-    [(_, goal)] = metrics
-    # Of equals the oldest.
-    chosen = (min if goal == "minimize" else max)(scored, key=lambda pair: pair[0])
-    return Match(index.repository.load(chosen[1]))
-
-
-def _score(summary: Summary) -> float | None:
-    metric, best = summary.primary_metric, summary.best()
-    if metric is None or best is None:
-        return None
-    value = best.metrics.get(metric.name)
-    return value if is_comparable(value) else None
+    return Match(index.repository.load(chosen.id))
 
 
 def _checkpoint(wanted: Literal["best", "latest"] | int, record: ExperimentRecord) -> CheckpointRecord:
