@@ -627,12 +627,14 @@ class Experiment(Recorded, Displayed):
     def _page(self) -> Page:
         from keepsake.display import notebook
 
-        record = self.record
-        if self.status.word == "running" and record.heartbeat is None:
-            record = replace(record, heartbeat=Heartbeat(0.0, utc_now()))
-        courses, annotation, problem = history.courses((), record.checkpoints), None, ""
+        record, annotation, problem = self.outline(), None, ""
+        courses = history.courses((), record.checkpoints)
         try:
             annotation = self.summary
+            record = self.record
+            if self.status.word == "running" and record.heartbeat is None:
+                record = replace(record, heartbeat=Heartbeat(0.0, utc_now()))
+            courses = history.courses((), record.checkpoints)
             if self._is_stored:
                 courses = self.repository.courses(record)
                 own = {checkpoint.id for checkpoint in record.checkpoints}

@@ -15,6 +15,25 @@ if TYPE_CHECKING:
     from keepsake.repository.summary import Summary
 
 
+_SHARED = (
+    "id",
+    "created",
+    "params",
+    "host",
+    "user",
+    "command",
+    "path",
+    "python_version",
+    "keepsake_version",
+    "git",
+    "ended",
+    "outcome",
+    "error",
+    "heartbeat_interval_s",
+)
+"""Fields that a record and a listing have both."""
+
+
 class Recorded:
     """The fields of an experiment, as of the moment when it was loaded or listed.
 
@@ -42,6 +61,17 @@ class Recorded:
     def _known(self) -> ExperimentRecord | Summary:
         """What says the simple fields: the record where it has been read."""
         return self._listed.summary if self._record is None and self._listed is not None else self.record
+
+    def outline(self) -> ExperimentRecord:
+        """Return the record as far as it is known without reading it: of an experiment from a list, two checkpoints at most."""
+        known = self._known
+        if isinstance(known, ExperimentRecord):
+            return known
+        checkpoints = {one.id: one for one in (known.best(), known.latest()) if one is not None}
+        fields = {name: getattr(known, name) for name in _SHARED}
+        record = ExperimentRecord(**fields, checkpoints=sorted(checkpoints.values(), key=lambda one: one.created))
+        record.heartbeat, record.is_uploaded = known.heartbeat, known.is_uploaded
+        return record
 
     # --- fields -----------------------------------------------------------------------------------------------------
 
