@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from keepsake.display import text
 from keepsake.display.patch import hunk_head
-from keepsake.query.texts import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +79,7 @@ def _hunk_lines(hunk: Hunk, view: View) -> list[str]:
 def _hunk_words(hunk: Hunk, view: View) -> list[str]:
     shown = [view.style(_readable(hunk_head(hunk)), "cyan")]
     line = ""
-    for mark, piece in words_of(hunk):
+    for mark, piece in hunk.words():
         first, *others = piece.replace(b"\r\n", b"\n").split(b"\n")
         line += _marked_words(mark, first, view)
         for part in others:

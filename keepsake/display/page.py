@@ -135,7 +135,8 @@ def _block(part: Facts | Table) -> str:
 def _fact_rows(facts: Sequence[Fact]) -> Iterator[str]:
     for fact in facts:
         name, value = _escaped(_cut(fact.name)), _styled(_escaped(_cut(fact.value)), fact.style)
-        yield f'<tr><td style="{_CELL.format(align="left")};vertical-align:top;opacity:.75">{name}</td><td style="{_LONG}">{value}</td></tr>'
+        style = f"{_CELL.format(align='left')};vertical-align:top;opacity:.75"
+        yield f'<tr><td style="{style}">{name}</td><td style="{_LONG}">{value}</td></tr>'
 
 
 def _table_rows(table: Table) -> Iterator[str]:

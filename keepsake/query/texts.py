@@ -22,6 +22,9 @@ MAX_STEPS = 2_000_000
 
 MAX_HEADING_BYTES = 80
 
+_WORD = re.compile(rb"[\w\x80-\xff]+|[ \t]+|\n|.", re.DOTALL)
+"""What is compared instead of lines."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hunk:
@@ -49,6 +52,31 @@ class Hunk:
     def right_count(self) -> int:
         """How many lines of the right text it spans."""
         return sum(mark != "-" for mark, _ in self.lines)
+
+    def words(self) -> list[tuple[str, bytes]]:
+        r"""Return the text of both sides in pieces, with the marks that lines have, each as long as it can be.
+
+        Words, spaces and any other characters are compared instead of lines.
+
+        Example:
+            >>> edit_of(b"rate = 0.1\n", b"rate = 0.02\n").hunks[0].words()
+            [(' ', b'rate = 0.'), ('-', b'1'), ('+', b'02'), (' ', b'\n')]
+        """
+        pieces: list[tuple[str, bytes]] = []
+        for is_same, run in groupby(self.lines, lambda line: line[0] == " "):
+            if is_same:
+                pieces += run
+                continue
+            lines = list(run)
+            old, new = (_WORD.findall(b"".join(line for mark, line in lines if mark == side)) for side in "-+")
+            position = 0
+            for change in _changes(old, new):
+                pieces += [(" ", word) for word in old[position : change.left_first]]
+                pieces += [("-", word) for word in old[change.left_first : change.left_last]]
+                pieces += [("+", word) for word in new[change.right_first : change.right_last]]
+                position = change.left_last
+            pieces += [(" ", word) for word in old[position:]]
+        return [(mark, b"".join(piece for _, piece in run)) for mark, run in groupby(pieces, lambda piece: piece[0])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,35 +123,6 @@ def edit_of(left: bytes, right: bytes, context: int = 3) -> TextEdit:
         hunks.append(_hunk(old, new, group, context, heading.rstrip()[:MAX_HEADING_BYTES]))
     added = sum(change.right_last - change.right_first for change in changes)
     return TextEdit(hunks, added, sum(change.left_last - change.left_first for change in changes))
-
-
-def words_of(hunk: Hunk) -> list[tuple[str, bytes]]:
-    r"""Return the text of both sides of a hunk in pieces, with the marks that lines have, each as long as it can be.
-
-    Words, spaces and any other characters are compared instead of lines.
-
-    Example:
-        >>> words_of(edit_of(b"rate = 0.1\n", b"rate = 0.02\n").hunks[0])
-        [(' ', b'rate = 0.'), ('-', b'1'), ('+', b'02'), (' ', b'\n')]
-    """
-    pieces: list[tuple[str, bytes]] = []
-    for is_same, run in groupby(hunk.lines, lambda line: line[0] == " "):
-        if is_same:
-            pieces += run
-            continue
-        lines = list(run)
-        old, new = (_WORD.findall(b"".join(line for mark, line in lines if mark == side)) for side in "-+")
-        position = 0
-        for change in _changes(old, new):
-            pieces += [(" ", word) for word in old[position : change.left_first]]
-            pieces += [("-", word) for word in old[change.left_first : change.left_last]]
-            pieces += [("+", word) for word in new[change.right_first : change.right_last]]
-            position = change.left_last
-        pieces += [(" ", word) for word in old[position:]]
-    return [(mark, b"".join(piece for _, piece in run)) for mark, run in groupby(pieces, lambda piece: piece[0])]
-
-
-_WORD = re.compile(rb"[\w\x80-\xff]+|[ \t]+|\n|.", re.DOTALL)
 
 
 def _lines(text: bytes) -> list[bytes]:

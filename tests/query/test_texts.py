@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepsake.query import texts
-from keepsake.query.texts import Hunk, TextEdit, edit_of, words_of
+from keepsake.query.texts import Hunk, TextEdit, edit_of
 
 lines = st.lists(st.sampled_from([b"a\n", b"b\n", b"c\n", b"\n", b"def f():\n"]) | st.binary(max_size=3), max_size=40)
 contents = lines.map(b"".join)
@@ -60,7 +60,7 @@ def test_between_anchors_the_way_is_the_shortest(left: list[str], right: list[st
 @given(contents, contents)
 def test_words_are_the_text_of_both_sides(left: bytes, right: bytes) -> None:
     for hunk in edit_of(left, right).hunks:
-        pieces = words_of(hunk)
+        pieces = hunk.words()
         for other, side in ("+-", "-+"):
             text = b"".join(line for mark, line in hunk.lines if mark != other)
             assert b"".join(piece for mark, piece in pieces if mark != other) == text, side
@@ -69,7 +69,7 @@ def test_words_are_the_text_of_both_sides(left: bytes, right: bytes) -> None:
 
 def test_words_that_differ_are_told_apart_from_those_that_do_not() -> None:
     [hunk] = edit_of(b"a\nloss = mse(x, y)\nb\n", b"a\nloss = huber(x, y)\nb\n").hunks
-    assert words_of(hunk) == [(" ", b"a\nloss = "), ("-", b"mse"), ("+", b"huber"), (" ", b"(x, y)\nb\n")]
+    assert hunk.words() == [(" ", b"a\nloss = "), ("-", b"mse"), ("+", b"huber"), (" ", b"(x, y)\nb\n")]
 
 
 def test_a_text_is_split_after_line_feeds_only() -> None:
