@@ -35,6 +35,7 @@ COMMANDS = {
     "copy": "copy experiments from one repository to another",
     "fsck": "check that everything is there and undamaged, and mend what can be",
     "config": "print what is set, and where",
+    "completion": "print the script that lets a shell complete words",
     "init": "say where this project's experiments live",
     "help": "explain a command, or: environment, exit-codes, filters",
 }
@@ -42,9 +43,6 @@ COMMANDS = {
 
 ALIASES = {"list": "ls", "processes": "ps", "delete": "rm"}
 """Other names of commands, those of keepsake 0.4.2."""
-
-COMPLETION_VARIABLE = "_KEEPSAKE_COMPLETE"
-"""What click's shell completion sets."""
 
 
 class LazyGroup(click.Group):
@@ -101,10 +99,11 @@ def cli() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; whatever goes wrong is said on standard error."""
-    from keepsake.cli import errors, terminal
+    from keepsake.cli import completing, errors, terminal
 
-    if COMPLETION_VARIABLE in os.environ:
-        cli.main(prog_name="keepsake")
+    if completing.VARIABLE in os.environ:
+        completing.answer(os.environ[completing.VARIABLE], arguments)
+        return 0
     settings: dict[str, Any] = {}
     with terminal.prepared():
         try:

@@ -123,7 +123,7 @@ class IndexTables:
                     continue
                 [(number,)] = rows
                 ids = [int(id[:ID_DIGITS], 16) for id in parsed.ids]
-                before = [_unpacked(packed) for (packed,) in self.rows("SELECT ids FROM ids WHERE number = ?", (number,))]
+                before = [unpacked(packed) for (packed,) in self.rows("SELECT ids FROM ids WHERE number = ?", (number,))]
                 self._new_ids += set(ids).difference(*before)
                 for table, content in (
                     ("summaries", fast_json.dumps(parsed.row).encode()),
@@ -200,7 +200,7 @@ class IndexTables:
         """Return the keys of the experiments that have an ID with a prefix, themselves or one of their checkpoints."""
         low, high = id_range(prefix)
         rows = self.rows("SELECT key, ids FROM experiments JOIN ids USING (number)")
-        return [key for key, packed in rows if _has_one_between(_unpacked(packed), low, high)]
+        return [key for key, packed in rows if _has_one_between(unpacked(packed), low, high)]
 
     def short_length(self, added: Iterable[int] = ()) -> int:
         """Return how many digits tell all IDs apart.
@@ -220,7 +220,7 @@ class IndexTables:
 
     def _needed_length(self, new: set[int]) -> int:
         """Return how many digits tell each of some IDs from all others."""
-        ids = {id for (packed,) in self.rows("SELECT ids FROM ids") for id in _unpacked(packed)}
+        ids = {id for (packed,) in self.rows("SELECT ids FROM ids") for id in unpacked(packed)}
         if len(new) > FEW:
             ids |= new
             ordered = sorted(ids)
@@ -250,7 +250,8 @@ def _packed(ids: Iterable[int]) -> bytes:
     return struct.pack(f"<{len(ordered)}q", *ordered)
 
 
-def _unpacked(packed: bytes) -> tuple[int, ...]:
+def unpacked(packed: bytes) -> tuple[int, ...]:
+    """Return the numbers of IDs, ascending."""
     return struct.unpack(f"<{len(packed) // 8}q", packed)
 
 
