@@ -159,6 +159,8 @@ class Recorder:
         uploader: Uploader | None = None,
         primary_metric: PrimaryMetric | None = None,
     ) -> None:
+        # What goes wrong later has to be said where nothing can be loaded any more, such as without a file descriptor left.
+        messages.logger()
         if repository.local_root is None or not isinstance(repository.storage, DiskStorage):
             raise ValueError(f"experiments are recorded on disk, not in {repository.label}")
         self.record = record

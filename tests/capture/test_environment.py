@@ -57,7 +57,7 @@ class TestMachine:
     def test_a_user_without_a_name_is_no_error(self, directory: Path) -> None:
         """As in containers that run under an arbitrary number."""
         code = (
-            "import os, pwd; from keepsake.capture.environment import _guarded; import getpass\n"
+            "import getpass, os, pwd; from keepsake import log; from keepsake.capture.environment import _guarded\n"
             "os.geteuid() == 0 and os.setuid(123456)\n"
             "print(repr(_guarded('the name', getpass.getuser, '')))"
         )

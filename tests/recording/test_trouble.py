@@ -31,6 +31,39 @@ def assert_whole(project: Project) -> None:
     assert verify.check(project.repository_at_hand()).findings == []
 
 
+# --- no file that could be opened --------------------------------------------------------------------------------------
+
+WITHOUT_DESCRIPTORS = """
+    import resource
+    import keepsake
+
+    experiment = keepsake.init(path=None, quiet=True)
+    open("model", "wb").write(b"weights")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # From here on nothing can be opened, no module either.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    for step in range(3):
+        experiment.checkpoint("model", step=step, metrics={"loss": step})
+        experiment.log({"accuracy": step})
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    experiment.checkpoint("model", step=3, metrics={"loss": 3})
+    print("trained", flush=True)
+"""
+
+
+def test_a_training_goes_on_where_nothing_can_be_opened_any_more(project: Project, script: Start) -> None:
+    run = script(WITHOUT_DESCRIPTORS)
+    assert run.line() == "trained"
+    assert run.wait() == 0
+    assert "Traceback" not in run.stderr
+    assert any("checkpoint(path=" in line for line in errors(run))
+    experiment = only(project)
+    assert [checkpoint.step for checkpoint in experiment.checkpoints] == [0, 1, 2, 3]
+    with experiment.checkpoints[-1].open("model") as model:
+        assert model.read() == b"weights"
+    assert_whole(project)
+
+
 # --- no room --------------------------------------------------------------------------------------------------------
 
 LIMITED = """

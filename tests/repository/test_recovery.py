@@ -193,7 +193,7 @@ def test_an_archive_that_is_in_its_place_and_not_announced_gets_announced(projec
     "death",
     [
         pytest.param("writing.stage.__globals__['_replace'] = die", id="before the archive is known to be whole"),
-        pytest.param("writing._MemberWriter._place = die", id="before its first member is written"),
+        pytest.param("writing._MemberWriter._write = die", id="before its first member is written"),
         pytest.param("from keepsake.repository.staging import Staging; Staging.pack = die", id="before it is begun"),
     ],
 )
