@@ -21,6 +21,7 @@
         ├── ObjectNotFound                  (+ FileNotFoundError)
         ├── AccessDenied                    (+ PermissionError)
         ├── ReadError                       also: an unsafe or truncated archive
+        │   └── MissingFiles                a record names files that are not there
         ├── WriteError
         └── StorageUnavailable              unreachable for now; trying again is safe
 
@@ -165,6 +166,10 @@ class AccessDenied(StorageError, PermissionError):
 
 class ReadError(StorageError):
     """Reading failed, or what was read is damaged, cut short or unsafe."""
+
+
+class MissingFiles(ReadError):
+    """Files that a record names are not in the repository."""
 
 
 class WriteError(StorageError):

@@ -51,6 +51,7 @@ list_options = options(
     click.option("--format", "form", type=click.Choice(FORMATS), help="How to print them. [default: table]"),
     click.option("--json", "form", flag_value="json", help="The same as --format json."),
     click.option("-q", "--quiet", "form", flag_value="ids", help="Print IDs only: --format ids."),
+    click.option("--names", is_flag=True, help="List what there is to filter, sort and choose columns by, instead."),
     click.option("--watch", is_flag=True, help="Show it anew every two seconds, until Ctrl-C."),
     click.option("--no-cache", is_flag=True, help="Read all records anew, and keep nothing."),
     common_options,
@@ -88,6 +89,7 @@ class Options(NamedTuple):
     every: bool
     wide: bool
     form: str | None
+    names: bool
     watch: bool
     no_cache: bool
     running: bool = False
@@ -95,6 +97,8 @@ class Options(NamedTuple):
 
 def list_experiments(ctx: click.Context, repository: str | None, wanted: Options) -> None:
     """Do what ``ls`` and ``ps`` do."""
+    if wanted.names and (wanted.form or wanted.watch):
+        raise click.UsageError("--names goes with neither --format nor --watch", ctx)
     project = project_of(ctx, repository)
     if not wanted.watch:
         _list_once(ctx, project, wanted, is_named=repository is not None)
@@ -113,7 +117,12 @@ def _list_once(ctx: click.Context, project: Project, wanted: Options, *, is_name
     if not found.total and is_named:
         require_repository(project)
     form = wanted.form or "table"
-    if form in ("json", "jsonl"):
+    if wanted.names:
+        from keepsake.display.name_list import name_lines
+
+        for line in name_lines(found.summaries):
+            click.echo(line)
+    elif form in ("json", "jsonl"):
         _print_json(found.summaries, by_line=form == "jsonl")
     elif form == "ids":
         for summary in found.summaries:

@@ -219,11 +219,25 @@ def ask(question: str, *, flag: str) -> str:
     if forbidden:
         raise NotConfirmed(f'cannot ask "{question}": {forbidden} is set', hint=f"answer with {flag}")
     click.echo(f"{question} ", err=True, nl=False)
-    line = sys.stdin.readline() if sys.stdin is not None else ""
+    line = _typed_line() if sys.stdin is not None else ""
     if not line:
         click.echo(err=True)
         raise NotConfirmed("no answer: standard input is at its end", hint=f"answer with {flag}")
     return line.strip()
+
+
+def _typed_line() -> str:
+    if os.name == "posix" and sys.stdin.isatty():
+        import select
+
+        # A Ctrl-C in the moment before Python begins to read would be noticed when the line is complete, and not before.
+        while not select.select([sys.stdin], [], [], CTRL_C_S)[0]:
+            continue
+    return sys.stdin.readline()
+
+
+CTRL_C_S = 0.2
+"""How long it takes at most until a Ctrl-C at a question is noticed."""
 
 
 def _forbidden() -> str:

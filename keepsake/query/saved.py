@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keepsake.capture import files as capture
-from keepsake.exceptions import DoesNotExist
+from keepsake.exceptions import DoesNotExist, MissingFiles
 from keepsake.query.code import changes_to_apply, changes_to_read
 from keepsake.query.trees import ArchivedTree, DirectoryTree, pairs_of
 from keepsake.repository import layout
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from keepsake.query.trees import FilePair, Tree
     from keepsake.repository.repository import Repository
 
-NOTHING_SAVED, NOT_STORED_YET = "nothing saved", "not stored yet"
+NOTHING_SAVED, NOT_STORED_YET, MISSING = "nothing saved", "not stored yet", "not in the repository any more"
 """Why a side may have no tree of files."""
 
 
@@ -165,10 +165,14 @@ class SavedFiles:
             return _Absent(NOT_STORED_YET)
         return self._archived(layout.checkpoint_archive_key(side.checkpoint.id), with_contents=False)
 
-    def _archived(self, key: str, *, with_contents: bool) -> Tree:
+    def _archived(self, key: str, *, with_contents: bool) -> Tree | _Absent:
         if key not in self._opened:
             opened = self._repository.opened_archive(key, with_contents=with_contents)
-            self._opened[key] = ArchivedTree(self._stack.enter_context(opened))
+            try:
+                self._opened[key] = ArchivedTree(self._stack.enter_context(opened))
+            except MissingFiles:
+                # All else that was recorded can be compared all the same.
+                return _Absent(MISSING)
         return self._opened[key]
 
     def _present_code(self, path: str) -> Tree | _Absent:

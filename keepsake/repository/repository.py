@@ -15,6 +15,7 @@ from keepsake.exceptions import (
     CorruptedRepositorySpec,
     DoesNotExist,
     IncompatibleRepositoryVersion,
+    MissingFiles,
     ObjectNotFound,
     ReadError,
     WriteError,
@@ -772,8 +773,8 @@ class Repository:
             raise self._missing_archive(key)
         return _StoredArchive(self, key, info.size_bytes)
 
-    def _missing_archive(self, key: str) -> ReadError:
-        return ReadError(f"the files of {self._where(key)} are not in the repository", url=self.storage.url, key=key)
+    def _missing_archive(self, key: str) -> MissingFiles:
+        return MissingFiles(f"the files of {self._where(key)} are not in the repository", url=self.storage.url, key=key)
 
     def _where(self, key: str) -> str:
         kind, _, name = key.rpartition("/")

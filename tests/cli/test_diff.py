@@ -232,6 +232,18 @@ def test_code_that_is_not_stored_yet(three: Repo, here: Run) -> None:
     assert here("diff", "222", "222", "--only", "code", "--exit-code").code == 3
 
 
+def test_code_and_files_that_are_lost(three: Repo, here: Run) -> None:
+    for key in (layout.experiment_archive_key(FIRST), layout.checkpoint_archive_key(full_id("c200000"))):
+        (three.root / key).unlink()
+    result = here("diff", "111", "222", "--exit-code")
+    assert result.code == 1
+    assert "Code: not in the repository any more in 1111111" in result.lines
+    assert "Files: not in the repository any more in 2222222" in result.lines
+    assert any(line.startswith("  optimizer") for line in result.lines)
+    patch = here("diff", "111", "222", "--only", "code")
+    assert (patch.code, patch.out) == (3, "")
+
+
 # --- choices ------------------------------------------------------------------------------------------------------------
 
 

@@ -72,7 +72,7 @@ def test_a_name_that_resembles_nothing(repo: Repo, keepsake: Run) -> None:
         keepsake("ls", "-f", "qqq = 1"),
         2,
         'error: no param, metric or field named "qqq"',
-        "hint: keepsake ls --all shows all names",
+        "hint: keepsake ls --names lists all names",
     )
 
 

@@ -341,3 +341,15 @@ def test_columns_of_the_settings_hold_where_no_flag_says_otherwise(repo: Repo, k
     assert keepsake("ls").out.split()[:3] == ["EXPERIMENT", "LR", "USER"]
     assert keepsake("ls", KEEPSAKE_COLUMNS="optimizer").out.split()[:2] == ["EXPERIMENT", "OPTIMIZER"]
     assert keepsake("ls", "-c", "acc", KEEPSAKE_COLUMNS="optimizer").out.split()[:2] == ["EXPERIMENT", "ACC"]
+
+
+def test_the_names_that_there_are(repo: Repo, here: Run) -> None:
+    result = here("ls", "--names")
+    assert result.lines[0].split() == ["NAME", "KIND", "EXPERIMENTS", "VALUES"]
+    rows = {line.split()[0]: line.split()[1:] for line in result.lines[1:]}
+    assert rows["optimizer"][:2] == ["param", "4"] or rows["optimizer"][0] == "param"
+    assert rows["model.depth"] == ["param", "5", "3"]
+    assert rows["val_loss"][0] == "metric"
+    assert len(here("ls", "--names", "-f", "status = failed").lines) < len(result.lines)
+    assert here("ls", "--names", "--json").code == 2
+    assert here("ls", "--names", "--watch").code == 2

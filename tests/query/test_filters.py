@@ -546,7 +546,7 @@ def test_a_name_that_nobody_has() -> None:
     assert error_of("vall_loss < 0.2", *ones) == (f'{no} "vall_loss"', "did you mean val_loss?")
     assert error_of("LR = 1", *ones) == (f'{no} "LR"', "did you mean lr?")
     assert error_of("lr = 0.1 or not optim.nam = x", *ones) == (f'{no} "optim.nam"', "did you mean optim.name?")
-    assert error_of("qqq missing", *ones) == (f'{no} "qqq"', "keepsake ls --all shows all names")
+    assert error_of("qqq missing", *ones) == (f'{no} "qqq"', "keepsake ls --names lists all names")
     assert error_of("best.vall_loss < 1", *ones) == ('no metric named "vall_loss"', "did you mean best.val_loss?")
     assert error_of("param.val_loss < 1", *ones)[0] == 'no param named "val_loss"'
     assert error_of("env.tornh > 1", summary(python_packages={"torch": "2"})) == (
