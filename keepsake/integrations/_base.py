@@ -225,10 +225,13 @@ class Run:
     def _merged_params(self, framework_params: Iterable[object]) -> tuple[dict[str, Value], list[str]]:
         params: dict[str, Value] = {}
         problems: list[str] = []
-        for values, found in (*map(convert_params, framework_params), (self._params, self._problems)):
+        sources = [*map(convert_params, framework_params), (self._params, self._problems)]
+        for values, found in sources:
             params = merged(params, values)
             problems += found
-        return params, problems
+        # What people have chosen themselves comes first in tables, and stays where not all columns fit.
+        names = dict.fromkeys(name for values, _ in reversed(sources) for name in values)
+        return _said_once({name: params[name] for name in names}), problems
 
     def log(self, metrics: Mapping[str, Any], *, step: int) -> None:
         """Record a point of the history.
@@ -427,3 +430,17 @@ def _sweep(parent: Path) -> None:
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > STALE_AFTER_S:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _said_once(params: dict[str, Value]) -> dict[str, Value]:
+    """Leave out the optimizer's learning rate where somebody has named the same one: two columns would say the same."""
+    optimizer = params.get("optimizer")
+    if not isinstance(optimizer, dict):
+        return params
+    named = [params[name] for name in LEARNING_RATES if name in params]
+    kept = {name: value for name, value in optimizer.items() if name not in LEARNING_RATES or value not in named}
+    return params | {"optimizer": kept}
+
+
+LEARNING_RATES = ("lr", "learning_rate")
+"""What params call the learning rate."""

@@ -90,7 +90,7 @@ def test_a_checkpoint_that_names_no_experiment_is_said_once(project: Project, ca
 
 
 def test_nonsense_is_refused_before_any_training(project: Project) -> None:
-    with pytest.raises(ValueError, match="resume must be"):
+    with pytest.raises(ValueError, match="resume must name"):
         make(resume="the last one")
     with pytest.raises(ValueError, match="primary_metric must be"):
         make(primary_metric="loss")

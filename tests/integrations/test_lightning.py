@@ -127,7 +127,8 @@ def test_what_lightning_knows_is_recorded(project: Project, pl: ModuleType) -> N
     params = only(project).params
     trainer = params["trainer"]
     assert (trainer["batch_size"], trainer["devices"], trainer["accelerator"], trainer["precision"]) == (8, 1, "cpu", "32-true")
-    assert (params["optimizer"]["name"], params["optimizer"]["lr"]) == ("SGD", 0.05)
+    # The learning rate is said once: as the module's own hyperparameter.
+    assert (params["optimizer"]["name"], params["lr"], "lr" in params["optimizer"]) == ("SGD", 0.05, False)
     assert params["model"] == {"name": "Regression", "num_layers": 2}
     assert (params["num_parameters"], params["num_trainable_parameters"]) == (11, 5)
     assert "lr_scheduler" not in params
