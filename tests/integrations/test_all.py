@@ -22,6 +22,7 @@ from keepsake.recording import exits
 from keepsake.repository import verify
 from keepsake.repository.repository import Repository
 from tests.conftest import Script
+from tests.integrations.ports import free_ports
 from tests.servers.proxy import Proxy, proxy
 from tests.servers.s3 import CREDENTIALS, moto_server
 
@@ -51,6 +52,12 @@ class Training(Protocol):
 
     def evaluate(self, path: Path) -> float:
         """Return the primary metric of what was recorded, on the same data."""
+
+    def picklable(self, trainer: Any) -> Any:
+        """Return what of a trainer can be pickled once it has trained without any callback of ours: all of it, or its callbacks."""
+
+    def rank_environment(self, rank: int, ports: list[int]) -> dict[str, str]:
+        """Return what the framework's launcher tells a process of two, which train with `DISTRIBUTED` among their options."""
 
 
 @pytest.fixture(params=FRAMEWORKS)
@@ -130,6 +137,55 @@ def test_copies_of_the_trainer(project: Project, training: Training) -> None:
     after = pickle.loads(pickle.dumps(callback))
     training.train([after], epochs=1)
     assert [len(experiment.checkpoints) for experiment in project.experiments.list()] == [1] * 4
+
+
+def test_copies_of_the_whole_trainer_have_no_part_in_its_experiment(project: Project, training: Training) -> None:
+    callback = training.make_callback()
+    trainer = training.train([callback], epochs=1)
+    copied = copy.deepcopy(trainer)
+    pickled = pickle.loads(pickle.dumps(training.picklable(trainer)))
+    assert (type(copied), type(pickled)) == (type(trainer), type(training.picklable(trainer)))
+    assert callback.experiment is not None
+    assert all(getattr(one, "experiment", None) is None for one in (*callbacks_of(copied), *callbacks_of(pickled)))
+    assert len(only(project).checkpoints) == 1
+
+
+def callbacks_of(copied: Any) -> list[Any]:
+    """Return the callbacks of a trainer's copy, or of those alone; a model of Keras has none."""
+    found = copied if isinstance(copied, list) else getattr(getattr(copied, "callback_handler", copied), "callbacks", [])
+    return list(found)
+
+
+RANK = """
+    import os
+    import tests.integrations.training_{name} as training
+
+    os.chdir(os.environ["PLACE"])
+    callback = training.make_callback()
+    training.train([callback], epochs=2, **training.DISTRIBUTED)
+    print(callback.experiment is not None and callback.experiment.outcome, flush=True)
+    # Else threads of gloo may abort the process at its end.
+    os._exit(0)
+"""
+
+
+def test_a_process_of_non_zero_rank_writes_nothing(project: Project, script: Start, training: Training, name: str) -> None:
+    elsewhere = project.directory.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "keepsake.yaml").write_text("repository: file://.keepsake\n", encoding="utf-8")
+    ports = free_ports(2)
+    places = [str(project.directory), str(elsewhere)]
+    runs = [
+        script(RANK.format(name=name), env={"PLACE": place, **training.rank_environment(rank, ports)})
+        for rank, place in enumerate(places)
+    ]
+    assert [run.wait() for run in runs] == [0, 0], [run.stderr[-3000:] for run in runs]
+    experiment = only(project)
+    assert (experiment.outcome, len(experiment.checkpoints)) == ("finished", 2)
+    written = {path.relative_to(elsewhere).parts[0] for path in elsewhere.rglob("*") if path.is_file()}
+    assert ".keepsake" not in written
+    assert not (elsewhere / ".keepsake").exists()
+    assert "keepsake:" not in runs[1].stderr
 
 
 # --- how it ends ----------------------------------------------------------------------------------------------------

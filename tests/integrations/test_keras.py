@@ -25,6 +25,7 @@ from keepsake.integrations.keras import KeepsakeCallback
 from keepsake.integrations.tf_keras import KeepsakeCallback as TfKeepsakeCallback
 from keepsake.recording import exits
 from tests.conftest import Script
+from tests.integrations.ports import free_ports
 from tests.integrations.training_keras import AtEpoch, data, make_model
 
 Start = Callable[..., Script]
@@ -757,19 +758,6 @@ WORKERS = """
     print("recorded" if callback.experiment.outcome == "finished" and callback.experiment.checkpoints else "nothing", flush=True)
     sys.stdin.readline()
 """
-
-
-def free_ports(count: int) -> list[int]:
-    import socket
-
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def test_two_workers_save_together_and_one_of_them_records(project: Project, script: Start) -> None:

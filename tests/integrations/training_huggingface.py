@@ -12,7 +12,10 @@ from torch.utils.data import Dataset
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
 from keepsake.integrations.huggingface import KeepsakeCallback
+from tests.integrations.ports import torchrun_environment
 
+# The ranks have directories of their own in that test, so rank zero must not wait for the files of the other.
+DISTRIBUTED: dict[str, Any] = {"ddp_backend": "gloo", "save_only_model": True}
 METRIC = ("eval_loss", "minimize")
 
 
@@ -111,3 +114,11 @@ def train(
 def evaluate(path: Path) -> float:
     model = BertForSequenceClassification.from_pretrained(path)
     return float(make_trainer([], "elsewhere", model=model).evaluate()["eval_loss"])
+
+
+def picklable(trainer: Any) -> Any:
+    return trainer.callback_handler.callbacks
+
+
+def rank_environment(rank: int, ports: list[int]) -> dict[str, str]:
+    return torchrun_environment(rank, ports[0])

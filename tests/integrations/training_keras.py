@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from keepsake.integrations.keras import KeepsakeCallback
 
+DISTRIBUTED: dict[str, Any] = {}
 METRIC = ("val_loss", "minimize")
 
 
@@ -71,3 +73,12 @@ def train(
 def evaluate(path: Path) -> float:
     x, y = data()
     return float(keras.models.load_model(path).evaluate(x, y, verbose=0, return_dict=True)["loss"])
+
+
+def picklable(trainer: Any) -> Any:
+    return trainer
+
+
+def rank_environment(rank: int, ports: list[int]) -> dict[str, str]:
+    workers = [f"127.0.0.1:{port}" for port in ports]
+    return {"TF_CONFIG": json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}})}

@@ -11,7 +11,9 @@ import torch
 
 from keepsake.integrations.lightning import KeepsakeCallback
 from tests.integrations.lightning_models import loader, loss_of, make_module
+from tests.integrations.ports import torchrun_environment
 
+DISTRIBUTED: dict[str, Any] = {"strategy": "ddp", "devices": 2}
 METRIC = ("val_loss", "minimize")
 
 QUIET: dict[str, Any] = {
@@ -54,3 +56,11 @@ def train(
 
 def evaluate(path: Path) -> float:
     return loss_of(torch.load(path, weights_only=True)["state_dict"])
+
+
+def picklable(trainer: Any) -> Any:
+    return trainer.callbacks
+
+
+def rank_environment(rank: int, ports: list[int]) -> dict[str, str]:
+    return torchrun_environment(rank, ports[0])
