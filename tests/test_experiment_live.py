@@ -21,8 +21,8 @@ from tests.conftest import Script
 
 Start = Callable[..., Script]
 
-PATIENCE_S = 30.0
-"""Long enough for what takes milliseconds; whoever waits longer hangs."""
+PATIENCE_S = 120.0
+"""Long enough for what takes seconds on a slow disk; whoever waits longer hangs."""
 
 
 @pytest.fixture

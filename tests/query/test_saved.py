@@ -16,7 +16,7 @@ from keepsake.capture.files import FileEntry
 from keepsake.exceptions import DoesNotExist, ReadError
 from keepsake.query import code
 from keepsake.query.compare import Side, compare
-from keepsake.query.saved import NOT_STORED_YET, NOTHING_SAVED, SavedFiles, TreeComparison
+from keepsake.query.saved import MISSING, NOT_STORED_YET, NOTHING_SAVED, SavedFiles, TreeComparison
 from keepsake.repository import layout
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
 from keepsake.repository.repository import Repository
@@ -260,14 +260,14 @@ def test_sides_without_files_say_why(saved: Saved) -> None:
         list(saved.files().code_changes(full, coming))
 
 
-def test_an_archive_that_is_missing_is_an_error(saved: Saved) -> None:
+def test_an_archive_that_is_missing_leaves_the_rest_to_be_compared(saved: Saved) -> None:
     left, right = saved.side({"a": b"1"}), saved.side({"a": b"1"})
     assert right.experiment is not None
     saved.storage.delete([layout.experiment_archive_key(right.experiment.id)])
-    with pytest.raises(ReadError, match="are not in the repository") as caught:
-        saved.compare(left, right)
-    assert caught.value.hint is not None
-    assert caught.value.hint.startswith("keepsake fsck")
+    compared, _ = saved.compare(left, right)
+    assert (compared.absent, compared.differs) == (("", MISSING), True)
+    with pytest.raises(DoesNotExist, match=MISSING):
+        list(saved.files().code_changes(left, right))
 
 
 def test_a_file_that_is_too_long_for_a_patch_is_an_error(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
