@@ -99,11 +99,13 @@ def cli() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; whatever goes wrong is said on standard error."""
-    from keepsake.cli import completing, errors, terminal
+    from keepsake.cli import completing
 
     if completing.VARIABLE in os.environ:
         completing.answer(os.environ[completing.VARIABLE], arguments)
         return 0
+    from keepsake.cli import errors, terminal
+
     settings: dict[str, Any] = {}
     with terminal.prepared():
         try:

@@ -7,16 +7,18 @@ must not be able to run anything.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import click
 
 from keepsake.cli import ALIASES, COMMANDS, cli
+from keepsake.repository import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from keepsake.query.known import Known
+    from keepsake.repository.summary import Summary
 
 _INERT = re.compile(r"[\w@%+,./:=^-][\w@%+,./:=^~-]*")
 """Words without anything that a shell takes for more."""
@@ -60,11 +62,13 @@ class Typed(NamedTuple):
         word: The word that is being typed, as far as it goes.
         before: The arguments of the command before it, without options and their values.
         known: Returns what is known of the repository that is meant.
+        directory: The project directory, if one is named.
     """
 
     word: str
     before: Sequence[str]
     known: Callable[[], Known | None]
+    directory: str | None = None
 
 
 def candidates(words: Sequence[str]) -> Candidates:
@@ -86,7 +90,7 @@ def candidates(words: Sequence[str]) -> Candidates:
         return found
     fitting: dict[str, Candidate] = {}
     for candidate in found:
-        if candidate.word.startswith(word) and _is_inert(candidate.word, word):
+        if candidate.word.startswith(word) and _is_inert(candidate.word, word) and (word or not candidate.word.startswith("-")):
             fitting.setdefault(candidate.word, candidate)
     return Candidates("words", list(fitting.values()))
 
@@ -143,7 +147,7 @@ class _Line:
 
     def source(self, word: str) -> Iterable[Candidate] | Candidates:
         """Return what may come next; not all of it needs to fit what has been typed."""
-        typed = Typed(word, self._arguments, self._known)
+        typed = Typed(word, self._arguments, self._known, self._said.get("project_directory"))
         if self._pending is not None:
             return _values(self._pending, typed)
         flag, has_value, value = word.partition("=")
@@ -235,13 +239,7 @@ def _filters(typed: Typed) -> Iterator[Candidate]:
 
 def _tags(typed: Typed) -> Iterator[Candidate]:
     known = typed.known()
-    tags = {
-        tag
-        for said in (known.annotations() if known is not None else ())
-        for tag in said.get("tags") or ()
-        if isinstance(tag, str)
-    }
-    return map(Candidate, sorted(tags))
+    return map(Candidate, known.tags() if known is not None else ())
 
 
 def _sections(typed: Typed) -> Iterator[Candidate]:
@@ -283,20 +281,68 @@ def _references(typed: Typed) -> Iterator[Candidate]:
         return
     start, at, _ = typed.word.partition("@")
     if at and start:
-        yield from (Candidate(f"{start}@{which}") for which in ("best", "latest", "step:"))
+        yield from (Candidate(f"{start}@{which}", meaning) for which, meaning in _checkpoints_of(start, known))
         return
-    digits = start.lower() if re.fullmatch(r"[0-9a-fA-F]+", start) else ""
-    length = known.short_length()
-    if digits or not start:
-        for summary in known.experiments(digits):
-            yield Candidate(
-                summary.id[: max(length, len(digits))], f"{summary.created:%Y-%m-%d %H:%M} {summary.outcome or ''}".rstrip()
-            )
-        yield from (Candidate(id, "checkpoint") for id in known.checkpoints(digits))
+    named = known.named()
+    if start == "" or layout.is_id_prefix(start):
+        length = max(known.short_length(), len(start))
+        names = {id: name for name, id in named.items()}
+        for summary in known.experiments(start):
+            yield Candidate(summary.id[:length], _experiment(summary, names.get(summary.id, "")))
+        for id, owner in known.checkpoints(start):
+            yield Candidate(id[:length], _checkpoint(id, owner))
     yield from (Candidate(f"@{alias}", "alias") for alias in known.aliases())
-    names = (said.get("name") for said in known.annotations())
-    yield from (Candidate(name, "name") for name in names if name and isinstance(name, str))
-    yield from (Candidate(word) for word in ("best", "last"))
+    yield from (Candidate(name, f"name of {layout.short_id(id)}") for name, id in named.items())
+    yield Candidate("best", "the experiment with the best primary metric")
+    yield Candidate("last", "the newest experiment")
+
+
+def _experiment(summary: Summary, name: str) -> str:
+    """Return what people know an experiment by. Whether it runs is not known here."""
+    from keepsake.display.text import age
+    from keepsake.repository.records import utc_now
+
+    started = f"{age((utc_now() - summary.created).total_seconds())} ago"
+    return ", ".join(filter(None, (started, summary.outcome, _score(summary, summary.best_row), name)))
+
+
+def _score(summary: Summary, row: Mapping[str, Any] | None) -> str:
+    """Return the primary metric of one of an experiment's checkpoints; "" where there is none."""
+    from keepsake.display.text import cell
+    from keepsake.repository.records import decode_value
+
+    metric = summary.primary_metric
+    values = (row or {}).get("metrics") or {}
+    return f"{metric.name} {cell(decode_value(values[metric.name]))}" if metric is not None and metric.name in values else ""
+
+
+def _checkpoint(id: str, owner: Summary) -> str:
+    what = f"checkpoint of {layout.short_id(owner.id)}"
+    for row in (owner.best_row, owner.latest_row):
+        if row is not None and row["id"].startswith(id):
+            return ", ".join(filter(None, (what, f"step {row['step']}", _score(owner, row))))
+    return what
+
+
+def _checkpoints_of(reference: str, known: Known) -> Iterator[tuple[str, str]]:
+    """Yield what may stand behind the @ of an experiment. Of its steps those are known of the best and the latest checkpoint."""
+    summary = _experiment_of(reference, known)
+    best, latest = (summary.best_row, summary.latest_row) if summary is not None else (None, None)
+    for which, row in (("best", best), ("latest", latest)):
+        yield which, ", ".join(filter(None, (f"step {row['step']}", _score(summary, row)))) if summary and row else ""
+    yield "step:", "the checkpoint at this step"
+    for row in (best, latest):
+        if summary is not None and row is not None:
+            yield f"step:{row['step']}", _score(summary, row)
+
+
+def _experiment_of(reference: str, known: Known) -> Summary | None:
+    id = known.named().get(reference)
+    if id is None and not layout.is_id_prefix(reference):
+        # That a word stands for the newest one takes the repository itself to say: the index may be behind.
+        return None
+    found = known.experiments(id or reference)
+    return found[0] if len(found) == 1 else None
 
 
 def _first_reference(typed: Typed) -> Iterable[Candidate]:
@@ -311,7 +357,8 @@ def _compared(typed: Typed) -> Iterator[Candidate]:
 def _alias_and_reference(typed: Typed) -> Iterable[Candidate]:
     known = typed.known()
     if not typed.before:
-        return [Candidate(alias, "alias") for alias in (known.aliases() if known is not None else ())]
+        at = "@" if typed.word.startswith("@") else ""
+        return [Candidate(f"{at}{alias}", "alias") for alias in (known.aliases() if known is not None else ())]
     return _references(typed) if len(typed.before) == 1 else ()
 
 
@@ -323,7 +370,7 @@ def _repositories(typed: Typed) -> Iterable[Candidate] | Candidates:
     """Return the names of the remotes, and directories where there are none."""
     from keepsake import config
 
-    remotes = config.Settings(config.find_directory()).remotes()
+    remotes = config.Settings(config.find_directory(typed.directory)).remotes()
     return map(Candidate, remotes) if remotes else Candidates("directories")
 
 

@@ -42,7 +42,7 @@ class Known:
     def __init__(self, url: str) -> None:
         scheme, _, location = url.partition("://")
         # As the store itself would say it, which must not be loaded for that: the library of a bucket takes half a second.
-        address = f"file://{Path(location).expanduser()}" if scheme == "file" else url.rstrip("/")
+        address = f"file://{Path(location).expanduser()}" if scheme == "file" else f"{scheme.lower()}://{location.rstrip('/')}"
         self._path = cache_file(address, "index")
 
     def experiments(self, prefix: str = "") -> list[Summary]:
@@ -57,8 +57,10 @@ class Known:
         )
         return [Summary(fast_json.loads(summary)) for (summary,) in rows]
 
-    def checkpoints(self, prefix: str) -> list[str]:
-        """Return the first digits of the checkpoints' IDs, and of those of their experiments, that start with a prefix.
+    def checkpoints(self, prefix: str) -> list[tuple[str, Summary]]:
+        """Return the first digits of the checkpoints' IDs that start with a prefix, and the experiment of each.
+
+        The experiments' own IDs are among them.
 
         Args:
             prefix: At least `ENOUGH_DIGITS` digits; with fewer nothing is found.
@@ -66,21 +68,38 @@ class Known:
         if len(prefix) < ENOUGH_DIGITS:
             return []
         low, high = id_range(prefix)
-        found = {id for (ids,) in self._rows("SELECT ids FROM ids") for id in unpacked(ids) if low <= id <= high}
-        length = max(self.short_length(), len(prefix))
-        return sorted(f"{id:0{ID_DIGITS}x}"[:length] for id in found)
+        owners = {
+            id: int(number)
+            for number, ids in self._rows("SELECT number, ids FROM ids")
+            for id in unpacked(ids)
+            if low <= id <= high
+        }
+        wanted = sorted(set(owners.values()))[:NEWEST]
+        marks = ", ".join("?" * len(wanted))
+        rows = self._rows(f"SELECT number, summary FROM summaries WHERE number IN ({marks})", wanted)
+        summaries = {number: Summary(fast_json.loads(summary)) for number, summary in rows}
+        return [(f"{id:0{ID_DIGITS}x}", summaries[owner]) for id, owner in sorted(owners.items()) if owner in summaries]
 
     def short_length(self) -> int:
         """Return how many digits tell all IDs apart."""
         return next((int(length) for (length,) in self._rows("SELECT short_length FROM state")), layout.SHORT_ID_LENGTH)
 
-    def annotations(self) -> Iterator[dict[str, Any]]:
-        """Yield what people say of experiments: objects with ``name`` and ``tags``."""
-        for content in self._others(layout.ANNOTATIONS_PREFIX).values():
+    def named(self) -> dict[str, str]:
+        """Return the IDs of experiments that have a name, by name."""
+        return {name: id for id, said in self._annotations() if isinstance(name := said.get("name"), str) and name}
+
+    def tags(self) -> list[str]:
+        """Return all tags of experiments, each once."""
+        tags = {tag for _, said in self._annotations() for tag in said.get("tags") or () if isinstance(tag, str)}
+        return sorted(tags)
+
+    def _annotations(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for key, content in self._others(layout.ANNOTATIONS_PREFIX).items():
+            id = layout.id_of_json_key(key)
             with suppress(ValueError):
                 said = fast_json.loads(content)
-                if isinstance(said, dict):
-                    yield said
+                if id is not None and isinstance(said, dict):
+                    yield id, said
 
     def aliases(self) -> list[str]:
         """Return the aliases of checkpoints."""

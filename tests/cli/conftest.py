@@ -230,14 +230,15 @@ class Terminal:
         arguments: What stands after ``keepsake``.
         width: Columns of the terminal.
         env: Further variables.
+        code: The Python program that is run.
     """
 
-    def __init__(self, arguments: tuple[str, ...], width: int, env: Mapping[str, str]) -> None:
+    def __init__(self, arguments: tuple[str, ...], width: int, env: Mapping[str, str], code: str | None = None) -> None:
         self.seen = ""
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", _ON_A_TERMINAL, *arguments],
+            [sys.executable, "-W", "error", "-c", _TAKE_THE_TERMINAL + (code or _KEEPSAKE), *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -280,9 +281,12 @@ class Terminal:
 
 
 # The new session has to take the terminal as its own before Ctrl-C reaches it.
-_ON_A_TERMINAL = """
-import fcntl, sys, termios
+_TAKE_THE_TERMINAL = """
+import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+"""
+
+_KEEPSAKE = """
 from keepsake.__main__ import main
 main(sys.argv[1:])
 """
@@ -293,8 +297,8 @@ def terminal() -> Any:
     """Start commands on terminals of any width; `Terminal.end` waits for them."""
     started: list[Terminal] = []
 
-    def start(*arguments: str, width: int = 80, **env: str) -> Terminal:
-        started.append(Terminal(arguments, width, env))
+    def start(*arguments: str, width: int = 80, code: str | None = None, **env: str) -> Terminal:
+        started.append(Terminal(arguments, width, env, code))
         return started[-1]
 
     yield start
