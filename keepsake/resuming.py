@@ -48,8 +48,8 @@ def wanted(resume: str | bool | None) -> str | None:
     if resume is None or resume == "auto":
         return os.environ.get(VARIABLE, "").strip() or resume
     word = resume.strip() if isinstance(resume, str) else ""  # type: ignore[redundant-expr]  # whoever does not check types
-    if word and " " not in word:
-        # Names have no spaces, so it can be told without looking that this is none.
+    if word and " " not in word and word != "latest":
+        # Names have no spaces and are no such word, so it can be told without looking that these are none.
         return word.lower() if layout.is_id_prefix(word.lower()) else word
     raise ValueError(f'resume must name an experiment, or be "auto", False or None, not {resume!r}')
 

@@ -378,7 +378,7 @@ def test_a15_copies_work_also_in_the_middle(project: Project) -> None:
     assert [len(experiment.checkpoints) for experiment in project.experiments.list()] == [2, 1]
 
 
-@pytest.mark.parametrize("options", [{"save": "some"}, {"primary_metric": "loss"}, {"resume": "the last one"}])
+@pytest.mark.parametrize("options", [{"save": "some"}, {"primary_metric": "loss"}, {"resume": "latest"}])
 def test_nonsense_is_refused_before_the_training(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must (be|name)"):
         KeepsakeCallback(**options)

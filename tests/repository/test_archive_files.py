@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,21 @@ from hypothesis import strategies as st
 from keepsake.repository.archive import files
 from keepsake.repository.archive.files import WriteQueue, write_at
 from keepsake.repository.archive.threads import run_together
+
+
+def put_together(queue: WriteQueue[int], items: Iterable[int]) -> None:
+    """Let four threads put items into a queue."""
+    left, taking = iter(items), threading.Lock()
+
+    def work() -> None:
+        while True:
+            with taking:
+                item = next(left, None)
+            if item is None:
+                return
+            queue.put(item)
+
+    run_together(work, queue.give_up, threads=4)
 
 
 def test_one_writes_while_others_go_on_and_all_is_written() -> None:
@@ -23,18 +39,7 @@ def test_one_writes_while_others_go_on_and_all_is_written() -> None:
         written.append(item)
         turns.release()
 
-    queue = WriteQueue(write, room=2)
-    numbers, taking = iter(range(2_000)), threading.Lock()
-
-    def work() -> None:
-        while True:
-            with taking:
-                number = next(numbers, None)
-            if number is None:
-                return
-            queue.put(number)
-
-    run_together(work, queue.give_up, threads=4)
+    put_together(WriteQueue(write, room=2), range(2_000))
     assert sorted(written) == list(range(2_000))
 
 
@@ -66,18 +71,8 @@ def test_after_an_error_nothing_is_written_and_nobody_waits() -> None:
         written.append(item)
 
     queue = WriteQueue(write, room=1)
-    numbers, taking = iter(range(100)), threading.Lock()
-
-    def work() -> None:
-        while True:
-            with taking:
-                number = next(numbers, None)
-            if number is None:
-                return
-            queue.put(number)
-
     with pytest.raises(OSError, match="no space"):
-        run_together(work, queue.give_up, threads=4)
+        put_together(queue, range(100))
     assert 3 not in written
     before = list(written)
     queue.put(1000)

@@ -550,6 +550,22 @@ def test_whatever_is_altered_while_an_archive_passes_by_is_found(
             pass_by()
 
 
+def test_each_bit_that_is_altered_is_found_even_those_that_mean_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "stored").write_bytes(random_bytes(100))
+    (tmp_path / "tree" / "packed").write_bytes(b"loss 0.5\n" * 100)
+    content, info = archived(tmp_path / "tree")
+    for position in range(len(content)):
+        altered = bytearray(content)
+        altered[position] ^= 1 << position % 8
+        with pytest.raises(ReadError):
+            archive.check(Ranges(bytes(altered)), announced=info)
+        check = archive.PassingCheck(Ranges(content), info, where="it")
+        with pytest.raises(ReadError):
+            check.update(bytes(altered))
+            check.finish()
+
+
 def test_an_archive_without_an_index_passes_by_its_digest(tmp_path: Path) -> None:
     content = gzip.compress(b"anything")
     info = ArchiveInfo(len(content), 1, sha256=hashlib.sha256(content).hexdigest())

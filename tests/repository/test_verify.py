@@ -74,8 +74,7 @@ def test_whatever_is_altered_is_found_or_does_no_harm(recorded: Path, tmp_path: 
     records = {record.id: record for record in repository.list_experiments()}
     path = data.draw(st.sampled_from(sorted(path for path in root.rglob("*") if path.is_file())), label="file")
     content = bytearray(path.read_bytes())
-    what = data.draw(st.sampled_from(["delete", "cut", "empty", "flip", "append"]), label="what happens")
-    match what:
+    match data.draw(st.sampled_from(["delete", "cut", "empty", "flip", "append"]), label="what happens"):
         case "delete":
             path.unlink()
         case "cut":
@@ -97,9 +96,7 @@ def test_whatever_is_altered_is_found_or_does_no_harm(recorded: Path, tmp_path: 
         return
     if not damage_of(report):
         if path.suffix == ".gz":
-            # The bits that fill up the last byte of compressed data, and the times in gzip's headers, mean nothing to anybody.
-            assert what == "flip", "an archive was altered, and it was not noticed"
-            assert everything(repository) == whole
+            pytest.fail("an archive was altered, and it was not noticed")
         assert {record.id for record in repository.list_experiments()} <= records.keys()
     before = everything(repository)
     assert all(whole[key] == content for key, content in before.items())

@@ -121,11 +121,14 @@ class Index:
         member_bytes: The length of each member.
         content_bytes: How much of the tar each member holds.
         rows: The entries, sorted by path.
+        checksums: The CRC-32 of each member as it lies in the archive, by which a bit is found that means nothing to a reader; None until
+            it is known, and empty where nobody has kept them.
     """
 
     member_bytes: list[int]
     content_bytes: list[int]
     rows: list[Row]
+    checksums: list[int | None] = field(default_factory=list)
 
     @property
     def files(self) -> int:
@@ -165,7 +168,8 @@ class Index:
             | ({"sections": {"size": r.section_bytes, "sha256": r.digests}} if len(r.digests) > 1 else {})
             for r in self.rows
         ]
-        members = {"lengths": self.member_bytes, "contents": self.content_bytes}
+        members: dict[str, Any] = {"lengths": self.member_bytes, "contents": self.content_bytes}
+        members |= {"crc32": self.checksums} if self.checksums else {}
         # ASCII, because names may hold bytes that are not Unicode.
         return json.dumps({"members": members, "files": rows}, separators=(",", ":")).encode("ascii")
 
@@ -180,11 +184,15 @@ class Index:
             raw = json.loads(content)
             lengths, contents = _counts(raw["members"]["lengths"]), _counts(raw["members"]["contents"])
             rows = [_row(item) for item in raw["files"]]
+            checksums = raw["members"].get("crc32", [])
         except (KeyError, TypeError, AttributeError, RecursionError) as err:
             raise ValueError(f"the index makes no sense: {type(err).__name__} {err}") from err
         if len(lengths) != len(contents):
             raise ValueError("the index has members without a length")
-        return cls(lengths, contents, rows)
+        if not isinstance(checksums, list) or len(checksums) not in (0, len(lengths)):
+            raise ValueError("the index has not one checksum for each member")
+        _counts([checksum for checksum in checksums if checksum is not None])
+        return cls(lengths, contents, rows, checksums)
 
 
 def _row(item: dict[str, Any]) -> Row:
@@ -302,7 +310,7 @@ def read(source: Ranges, where: str) -> tuple[Index, str] | None:
 def _trailer(tail: bytes) -> tuple[int, int, int, bytes] | None:
     member = tail[-TRAILER_BYTES:]
     begin = _EXTRA_HEADER + struct.pack("<H", 4 + _TRAILER.size) + _TRAILER_ID + struct.pack("<H", _TRAILER.size)
-    if len(member) < TRAILER_BYTES or not member.startswith(begin):
+    if len(member) < TRAILER_BYTES or not member.startswith(begin) or not member.endswith(_EMPTY_DEFLATE + _EMPTY_TAIL):
         return None
     version, start, length, digest = _TRAILER.unpack_from(member, len(begin))
     return version, start, length, digest
@@ -316,5 +324,8 @@ def _payloads(parts: bytes) -> Iterator[bytes]:
         id, (payload_bytes,) = parts[begin + 2 : begin + 4], struct.unpack_from("<H", parts, begin + 4)
         if parts[position:begin] != _EXTRA_HEADER or id != _PART_ID or field_bytes != payload_bytes + 4:
             raise ValueError("a part of it is not where it must be")
-        yield parts[begin + 6 : begin + 6 + payload_bytes]
-        position = begin + 6 + payload_bytes + len(_EMPTY_DEFLATE) + len(_EMPTY_TAIL)
+        end = begin + 6 + payload_bytes
+        position = end + len(_EMPTY_DEFLATE) + len(_EMPTY_TAIL)
+        if parts[end:position] != _EMPTY_DEFLATE + _EMPTY_TAIL:
+            raise ValueError("a part of it does not end where it must")
+        yield parts[begin + 6 : end]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from keepsake.exceptions import ReadError
 from keepsake.repository.archive.digests import SectionDigests
 from keepsake.repository.archive.entries import ArchivedFile, Digests, modified_at
-from keepsake.repository.archive.members import decoded, sliced
+from keepsake.repository.archive.members import checksum, decoded, sliced
 from keepsake.repository.archive.names import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from keepsake.repository.archive.index import Index, Part, Ranges, Row
 
@@ -80,6 +80,10 @@ class IndexedArchive:
     def member_lengths(self) -> list[tuple[int, int]]:
         """Return the length of each member, and of what it holds."""
         return list(zip(self._index.member_bytes, self._index.content_bytes, strict=True))
+
+    def checksums(self) -> MemberChecksums:
+        """Return what holds the bytes of the archive against the checksums of its members."""
+        return MemberChecksums(self, zip(self._index.member_bytes, self._index.checksums, strict=False))
 
     def members_end(self) -> int:
         """Return where the members end and the index begins."""
@@ -204,3 +208,43 @@ def _digests(row: Row) -> Digests | None:
     if not known or len(known) < len(row.digests):
         return None
     return Digests(known, row.section_bytes if len(known) > 1 else None)
+
+
+class MemberChecksums:
+    """Takes the bytes of an archive from its beginning on, and compares each member with its checksum.
+
+    So a bit is found that means nothing to those who read the content, such as the time in a gzip header.
+
+    Args:
+        archive: The archive.
+        members: The length of each member and its checksum, None where nobody has kept it.
+    """
+
+    def __init__(self, archive: IndexedArchive, members: Iterable[tuple[int, int | None]]) -> None:
+        self._archive = archive
+        self._members = iter(members)
+        self._found = 0
+        self._is_damaged = False
+        self._left, self._expected = next(self._members, (0, None))
+
+    def update(self, data: bytes) -> None:
+        """Take what comes next."""
+        view = memoryview(data)
+        while self._left and view:
+            piece = view[: self._left]
+            self._found = checksum([piece], self._found)
+            self._left -= len(piece)
+            view = view[len(piece) :]
+            if not self._left:
+                self._is_damaged |= self._expected not in (None, self._found)
+                self._found = 0
+                self._left, self._expected = next(self._members, (0, None))
+
+    def finish(self) -> None:
+        """Say that this was all: so late that whoever reads the content can name the file that is damaged.
+
+        Raises:
+            ReadError: A member has another checksum, or is not there.
+        """
+        if self._is_damaged or self._left:
+            raise self._archive.damaged("a member has another checksum than its index says")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from isal import isal_zlib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 MEMBER_BYTES = 1 << 20
@@ -91,6 +91,13 @@ _FULL_BLOCK = _stored_header(_BLOCK_BYTES, is_last=False)
 
 def _tail(content: memoryview) -> bytes:
     return int(isal_zlib.crc32(content)).to_bytes(4, "little") + (len(content) & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def checksum(buffers: Iterable[bytes | memoryview], begun: int = 0) -> int:
+    """Return the CRC-32 of buffers one after the other, behind those that it was begun with."""
+    for buffer in buffers:
+        begun = isal_zlib.crc32(buffer, begun)
+    return begun
 
 
 def decoded(member: memoryview, content_bytes: int) -> list[memoryview]:

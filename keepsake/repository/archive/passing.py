@@ -78,6 +78,7 @@ class _Members:
 
     def __init__(self, archive: IndexedArchive, source: Source) -> None:
         self._archive = archive
+        self._checksums = archive.checksums()
         self._lengths = iter(archive.member_lengths())
         self._length = next(self._lengths, None)
         self._held = bytearray()
@@ -93,6 +94,7 @@ class _Members:
         self._index = source.read_range(end, source.size_bytes - end)
 
     def update(self, data: bytes) -> None:
+        self._checksums.update(data)
         self._held += data
         while self._length is not None and len(self._held) >= self._length[0]:
             member_bytes, content_bytes = self._length
@@ -117,3 +119,4 @@ class _Members:
             raise self._archive.damaged("it changed while it was copied")
         for path, digests in self._digests.items():
             self._archive.check_digests(path, digests)
+        self._checksums.finish()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from keepsake.repository.archive.entries import ArchivedFile
+    from keepsake.repository.archive.indexed import MemberChecksums
 
 MEMORY_BYTES = 64 << 20
 """A single file that is opened is kept in memory up to this size, and in a temporary file beyond."""
@@ -203,7 +204,7 @@ def check(source: Source, *, where: str = "", announced: ArchiveInfo | None = No
     check_index(announced, index_sha256, where)
     known = {entry.path: entry for entry in indexed.entries()} if indexed is not None else {}
     with source.open() as stream:
-        hashed = _Hashing(stream)
+        hashed = _Hashing(stream, indexed.checksums() if indexed is not None else None)
         with StreamReader(cast("BinaryIO", io.BufferedReader(hashed)), where) as reader:
             for entry in reader.entries():
                 listed = known.pop(entry.path, None)
@@ -257,11 +258,17 @@ def _is_wanted(path: str, only: str | None) -> bool:
 
 
 class _Hashing(io.RawIOBase):
-    """Reads through to a stream and keeps the digest of all of it."""
+    """Reads through to a stream and keeps the digest of all of it.
 
-    def __init__(self, stream: BinaryIO) -> None:
+    Args:
+        stream: The stream.
+        checksums: Is given all that is read, too.
+    """
+
+    def __init__(self, stream: BinaryIO, checksums: MemberChecksums | None = None) -> None:
         super().__init__()
         self._stream = stream
+        self._checksums = checksums
         self._digest = hashlib.sha256()
 
     def readable(self) -> bool:
@@ -274,17 +281,22 @@ class _Hashing(io.RawIOBase):
         data = self._stream.read(len(view))
         view[: len(data)] = data
         self._digest.update(data)
+        if self._checksums is not None:
+            self._checksums.update(data)
         return len(data)
 
     def hexdigest(self) -> str:
         """Read to the end, and return the digest of all."""
-        for data in iter(lambda: self._stream.read(_READ_BYTES), b""):
-            self._digest.update(data)
+        while self.read(_READ_BYTES):
+            continue
         return self._digest.hexdigest()
 
     def check(self, announced: ArchiveInfo | None, where: str) -> None:
-        """Raise `ReadError` where all of it has not the digest that a record announces."""
-        if announced is not None and announced.sha256 is not None and self.hexdigest() != announced.sha256:
+        """Read to the end, and raise `ReadError` where it has not the checksums of its index, or the digest that a record announces."""
+        found = self.hexdigest()
+        if self._checksums is not None:
+            self._checksums.finish()
+        if announced is not None and announced.sha256 is not None and found != announced.sha256:
             raise ReadError(f"{where or 'the archive'} does not match its sha256")
 
 

@@ -19,7 +19,7 @@ from keepsake.repository.archive import index
 from keepsake.repository.archive.digests import SectionDigests
 from keepsake.repository.archive.files import WriteQueue, read_at, write_at
 from keepsake.repository.archive.index import Index
-from keepsake.repository.archive.members import MEMBER_BYTES, decoded, encoded, sliced
+from keepsake.repository.archive.members import MEMBER_BYTES, checksum, decoded, encoded, sliced
 from keepsake.repository.archive.packing import LargeFile, Packer, Piece
 from keepsake.repository.archive.threads import run_side_by_side, run_together, threads_for
 from keepsake.repository.records import ArchiveInfo
@@ -64,7 +64,7 @@ def stage(entries: Sequence[FileEntry], prefix: str, path: Path) -> None:
             writer = _MemberWriter(packer, file)
             writer.run()
         rows = sorted(packer.rows, key=lambda row: row.path)
-        layout = Index(writer.member_bytes, writer.content_bytes, rows).to_json()
+        layout = Index(writer.member_bytes, writer.content_bytes, rows, writer.checksums).to_json()
         _replace(layout_path(path), layout)
     except FileExistsError:
         raise
@@ -90,6 +90,7 @@ class _Member:
         buffers: Its bytes.
         size_bytes: How many they are.
         content_bytes: How much of the tar it holds.
+        checksum: Its CRC-32; None where it will be read back anyhow.
         space: What its content was read into, and is free for another one when it is written.
     """
 
@@ -97,6 +98,7 @@ class _Member:
     buffers: Sequence[bytes | memoryview]
     size_bytes: int
     content_bytes: int
+    checksum: int | None
     space: memoryview
 
 
@@ -110,6 +112,7 @@ class _MemberWriter:
     Attributes:
         member_bytes: The length of each member.
         content_bytes: How much of the tar each holds.
+        checksums: The CRC-32 of each, as far as it is known.
     """
 
     def __init__(self, packer: Packer, file: BinaryIO) -> None:
@@ -126,6 +129,7 @@ class _MemberWriter:
         self._failed = False
         self.member_bytes: list[int] = []
         self.content_bytes: list[int] = []
+        self.checksums: list[int | None] = []
 
     def run(self) -> None:
         """Write all members."""
@@ -148,7 +152,8 @@ class _MemberWriter:
             buffers, size_bytes, is_compressed = encoded(content, compress=compress)
             if piece.large is not None:
                 self._digest(piece.large, piece.start, content[: piece.length], is_compressed=is_compressed)
-            self._queue.put(_Member(piece.number, buffers, size_bytes, len(content), space))
+            known = checksum(buffers) if is_compressed or piece.large is None else None
+            self._queue.put(_Member(piece.number, buffers, size_bytes, len(content), known, space))
 
     def _next(self) -> tuple[Piece, memoryview] | None:
         """Return the next piece, with space for it: so the first of those that are not written yet never has to wait for any."""
@@ -201,6 +206,7 @@ class _MemberWriter:
             self._end += following.size_bytes
             self.member_bytes.append(following.size_bytes)
             self.content_bytes.append(following.content_bytes)
+            self.checksums.append(following.checksum)
             with self._turn:
                 self._spaces.append(following.space)
                 self._turn.notify_all()
@@ -273,6 +279,9 @@ class _Digesting:
         """Digest all of them."""
         size_bytes = sum(row.size_bytes for row in self._layout.rows if None in row.digests)
         run_together(self._work, self._give_up, threads=threads_for(size_bytes))
+        for number, known in enumerate(self._layout.checksums):
+            if known is None:
+                self._member(number, memoryview(bytearray(self._layout.member_bytes[number])))
 
     def _give_up(self) -> None:
         self._failed = True
@@ -287,10 +296,17 @@ class _Digesting:
             row, parts = section
             digests = SectionDigests(row.section_bytes)
             for part in parts:
-                member = space[: self._layout.member_bytes[part.member]]
-                read_at(self._file.fileno(), member, self._starts[part.member])
+                member = self._member(part.member, space)
                 digests.update_all(
                     part.start, sliced(decoded(member, self._layout.content_bytes[part.member]), part.first, part.last)
                 )
             for number, sha256 in digests.found().items():
                 row.digests[number] = sha256
+
+    def _member(self, number: int, space: memoryview) -> memoryview:
+        """Read a member into a space, and keep its checksum."""
+        member = space[: self._layout.member_bytes[number]]
+        read_at(self._file.fileno(), member, self._starts[number])
+        if self._layout.checksums:
+            self._layout.checksums[number] = checksum([member])
+        return member
