@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from keepsake.checkpoint import Checkpoint, CheckpointList, PrimaryMetric
     from keepsake.comparing import Difference
-    from keepsake.experiment import Experiment, ExperimentList
+    from keepsake.experiment import Experiment
+    from keepsake.experiment_list import ExperimentList
     from keepsake.history import History
     from keepsake.project import CheckpointCollection, ExperimentCollection, Project, init
     from keepsake.resuming import latest_checkpoint_path
@@ -42,7 +43,7 @@ _HOMES = {
     "CheckpointList": "keepsake.checkpoint",
     "Difference": "keepsake.comparing",
     "Experiment": "keepsake.experiment",
-    "ExperimentList": "keepsake.experiment",
+    "ExperimentList": "keepsake.experiment_list",
     "History": "keepsake.history",
     "PrimaryMetric": "keepsake.checkpoint",
     "Project": "keepsake.project",

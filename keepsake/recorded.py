@@ -9,8 +9,12 @@ from keepsake.repository import layout
 from keepsake.repository.records import ExperimentRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from keepsake.experiment import Experiment
+    from keepsake.query.listed import ListedRecords
+    from keepsake.repository.records import PrimaryMetric
     from keepsake.repository.status import Outcome
     from keepsake.repository.summary import Summary
 
@@ -61,6 +65,11 @@ class Recorded:
     def _known(self) -> ExperimentRecord | Summary:
         """What says the simple fields: the record where it has been read."""
         return self._listed.summary if self._record is None and self._listed is not None else self.record
+
+    @property
+    def metric_in_force(self) -> PrimaryMetric | None:
+        """The primary metric, if there is one; a listing knows it."""
+        return self._known.primary_metric
 
     def outline(self) -> ExperimentRecord:
         """Return the record as far as it is known without reading it: of an experiment from a list, two checkpoints at most."""
@@ -169,3 +178,17 @@ class Recorded:
     def short_id(self) -> str:
         """Return the first 7 characters of the ID."""
         return layout.short_id(self.id)
+
+
+def raw_checkpoints(experiments: Sequence[Experiment]) -> Iterator[tuple[Summary, list[Any]]]:
+    """Yield experiments and their checkpoints as JSON; records that nobody has read yet are read many at a time."""
+    unread: dict[ListedRecords, list[str]] = {}
+    for experiment in experiments:
+        if experiment._record is None and experiment._listed is not None:
+            unread.setdefault(experiment._listed.records, []).append(experiment.id)
+    read = {raw["id"]: raw.get("checkpoints") or [] for records, ids in unread.items() for raw in records.raw(ids)}
+    for experiment in experiments:
+        if experiment._record is not None:
+            yield experiment.summary, [one.to_json() for one in experiment._record.checkpoints]
+        elif experiment.id in read:
+            yield experiment.summary, read[experiment.id]
