@@ -119,8 +119,9 @@ def _list_once(ctx: click.Context, project: Project, wanted: Options, *, is_name
     form = wanted.form or "table"
     if wanted.names:
         from keepsake.display.name_list import name_lines
+        from keepsake.query.names import FIELDS
 
-        for line in name_lines(found.summaries):
+        for line in name_lines(found.summaries, FIELDS):
             click.echo(line)
     elif form in ("json", "jsonl"):
         _print_json(found.summaries, by_line=form == "jsonl")
@@ -151,7 +152,7 @@ class _Found(NamedTuple):
     @classmethod
     def of(cls, index: Index, project: Project, wanted: Options) -> _Found:
         limit = _limit(project, wanted)
-        with_details = wanted.form in ("json", "jsonl")
+        with_details = wanted.names or wanted.form in ("json", "jsonl")
         if not (wanted.filters or wanted.sort_keys or wanted.running):
             # The usual case needs only the newest, which are the last.
             return cls(index.summaries(limit, with_details=with_details), [], ["created"], index.count())

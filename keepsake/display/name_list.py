@@ -16,17 +16,26 @@ EXAMPLES = 3
 """How many values of each name are shown."""
 
 
-def name_lines(summaries: Sequence[Summary]) -> list[str]:
-    """Return a table of the params and metrics of experiments: what each is, in how many it is, and some of its values."""
+def name_lines(summaries: Sequence[Summary], fields: Iterable[str]) -> list[str]:
+    """Return a table of the params and metrics of experiments, and of the fields that all have.
+
+    It says what each is, how many experiments have it, and some of the values.
+
+    Args:
+        summaries: The experiments.
+        fields: Names of what every experiment has.
+    """
     params = _gathered(summary.flat_params for summary in summaries)
-    metrics = _gathered(summary.shown_metrics for summary in summaries)
+    # Also those that the best checkpoint, whose values are shown, does not have.
+    metrics = _gathered(
+        {name: summary.shown_metrics.get(name, text.NOTHING) for name in summary.metric_names} for summary in summaries
+    )
     rows = [
         (text.safe(name), kind, str(len(values)), _examples(values))
         for kind, found in (("param", params), ("metric", metrics))
         for name, values in found.items()
     ]
-    if not rows:
-        return []
+    rows += [(name, "field", "", "") for name in fields if name not in params and name not in metrics]
     names, kinds, counts, examples = (list(column) for column in zip(*rows, strict=True))
     return lines(
         [
@@ -47,6 +56,6 @@ def _gathered(values: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _examples(values: Sequence[Any]) -> str:
-    different = list(dict.fromkeys(text.cell(value) for value in values))
+    different = list(dict.fromkeys(text.cell(value) for value in values if value is not text.NOTHING))
     shown = ", ".join(different[:EXAMPLES])
     return f"{shown}, … {len(different) - EXAMPLES} more" if len(different) > EXAMPLES else shown
