@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its code."""
     # To look for cycles among all modules and ten thousand experiments again and again takes longer than most of what a command does.
-    gc.set_threshold(200_000, 50, 50)
+    gc.set_threshold(2_000_000, 50, 50)
     codes: list[int] = []
     # What is registered first is called last: when all threads have ended, and all has been done that waits for the end.
     atexit.register(_leave, codes)

@@ -46,6 +46,10 @@ class Project:
         directory: The project directory; where keepsake.yaml is found, from the working directory upwards, if not given.
         debug: Accepted for compatibility; ``KEEPSAKE_DEBUG=1`` is its successor.
 
+    Attributes:
+        helpers: How many processes may help this one where thousands of records have to be read; default: 0. Starting some is for a
+            program of its own, as the command line is: within somebody's training it would be a surprise.
+
     Example:
         >>> project = Project(repository="file:///data/experiments")
         >>> project.experiments.list()  # doctest: +SKIP
@@ -65,6 +69,7 @@ class Project:
         self._outbox: Outbox | None = None
         self._index: Index | None = None
         self._index_owner = (0, 0)
+        self.helpers = 0
 
     @property
     def directory(self) -> Path:
@@ -128,6 +133,7 @@ class Project:
         if self._index is None or self._index_owner != owner:
             repository = self.repository_at_hand()
             self._index = Index.of(repository) if cached else Index(repository, None)
+            self._index.helpers = self.helpers
             self._index_owner = owner
         return self._index
 

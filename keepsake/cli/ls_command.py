@@ -22,6 +22,9 @@ FORMATS = ("table", "json", "jsonl", "csv", "tsv", "md", "ids")
 
 WATCH_INTERVAL_S = 2.0
 
+JSON_CHUNK = 500
+"""How many experiments become text together: about half a megabyte."""
+
 list_options = options(
     click.option("-f", "--filter", "filters", multiple=True, metavar="EXPR", help="Only those that fulfil it; repeat for AND."),
     click.option(
@@ -157,7 +160,6 @@ class _Found(NamedTuple):
             # The usual case needs only the newest, which are the last.
             return cls(index.summaries(limit, with_details=with_details), [], ["created"], index.count())
         from keepsake.query.filters import parse, select
-        from keepsake.query.sorting import sort, sort_keys
 
         filters = [parse(text) for text in wanted.filters]
         everything = index.summaries()
@@ -166,6 +168,8 @@ class _Found(NamedTuple):
             found = [summary for summary in found if summary.status.word == "running"]
         mentioned = [name for one in filters for name in one.names()]
         if wanted.sort_keys:
+            from keepsake.query.sorting import sort, sort_keys
+
             keys = sort_keys(list(wanted.sort_keys), everything)
             mentioned += [key.name for key in keys]
             found = sort(found, list(wanted.sort_keys), among=everything)
@@ -197,12 +201,10 @@ def _print_json(summaries: Sequence[Summary], *, by_line: bool) -> None:
         if not by_line:
             click.echo("[]")
         return
-    # One by one, so that thousands are never in memory as text.
-    opening = "["
-    for summary in summaries:
-        indented = json_output.dumps(json_output.listed(summary)).replace("\n", "\n  ")
-        sys.stdout.write(f"{opening}\n  {indented}")
-        opening = ","
+    # Some at a time, so that thousands are never in memory as text.
+    for start in range(0, len(summaries), JSON_CHUNK):
+        listed = [json_output.listed(summary) for summary in summaries[start : start + JSON_CHUNK]]
+        sys.stdout.write(("," if start else "[") + json_output.dumps(listed).removeprefix("[").removesuffix("\n]"))
     click.echo("\n]")
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+MOST_HELPERS = 4
+"""How many processes may help a command to read records. Python starts slowly, and one process writes down what they find."""
+
 
 def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
     if value:
@@ -73,9 +76,13 @@ yes_option = click.option("-y", "--yes", is_flag=True, help="Answer yes to every
 
 def project_of(ctx: click.Context, repository: str | None) -> Project:
     """Return the project that the options name."""
+    import os
+
     from keepsake.project import Project
 
-    return Project(repository=repository, directory=ctx.ensure_object(dict).get("project_directory"))
+    project = Project(repository=repository, directory=ctx.ensure_object(dict).get("project_directory"))
+    project.helpers = min(os.cpu_count() or 1, MOST_HELPERS)
+    return project
 
 
 def other_project(ctx: click.Context, named: str) -> Project:

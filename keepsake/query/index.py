@@ -19,7 +19,7 @@ from keepsake.query.index_tables import IndexTables, id_range
 from keepsake.query.listed import ListedRecords
 from keepsake.repository import fast_json, layout
 from keepsake.repository.cache import cache_file
-from keepsake.repository.summary import Parsed, Summary, parse
+from keepsake.repository.summary import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,6 +59,9 @@ class Index:
         repository: The repository.
         path: The file of the tables, made if it does not exist; None keeps them in memory.
 
+    Attributes:
+        helpers: How many processes may read records for this one where thousands have changed.
+
     Example:
         >>> from keepsake.repository.repository import Repository
         >>> from keepsake.storage import MemoryStorage
@@ -68,6 +71,7 @@ class Index:
 
     def __init__(self, repository: Repository, path: Path | None) -> None:
         self.repository = repository
+        self.helpers = 0
         self._path = path
         self._tables: IndexTables | None = None
         self._listing: Listing | None = None
@@ -179,8 +183,7 @@ class Index:
 
     def _summaries(self, tables: IndexTables, rows: Iterable[tuple[str, int, bytes, bytes | None]]) -> Iterator[Summary]:
         listing, said, live = self._refreshed(), self._what_is_said(tables), self._live
-        for key, number, content, details in rows:
-            summary = Summary(fast_json.loads(content), fast_json.loads(details) if details is not None else None)
+        for (key, number), summary in _decoded(rows):
             experiment_id = summary.id
             if experiment_id in live:
                 summary = Summary.of(live[experiment_id])
@@ -253,9 +256,12 @@ class Index:
         tables = self._opened()
         known: dict[str, str] = dict(tables.rows("SELECT key, etag FROM experiments"))
         changed = [info for info in listing.records if known.get(info.key) != info.etag]
-        for batch in _batches(self._parsed(changed, listing.records)):
-            tables.put_experiments(batch, listing.at_s)
         if changed:
+            from keepsake.query.entries import entries
+
+            etags = {info.key: info.etag for info in changed}
+            for batch in _batches(entries(self.repository, changed, listing.records, self.helpers)):
+                tables.put_experiments([(etags[entry.key], entry) for entry in batch], listing.at_s)
             tables.widen()
         gone = known.keys() - {info.key for info in listing.records}
         if gone:
@@ -269,16 +275,6 @@ class Index:
             changed = [info for info in present if known.get(info.key) != info.etag]
             contents = self.repository.small_objects(changed)
             tables.put_others([(key, etags[key], content) for key, content in contents], known.keys() - etags.keys())
-
-    def _parsed(self, changed: Sequence[ObjectInfo], present: Sequence[ObjectInfo]) -> Iterator[tuple[str, str, Parsed]]:
-        etags = {info.key: info.etag for info in changed}
-        for key, content in self.repository.contents(changed, [info.key for info in present]):
-            try:
-                parsed = parse(content, key=key)
-            except CorruptedRecord as err:
-                messages.warning(f"{err.message}; it is left out")
-                continue
-            yield key, etags[key], parsed
 
     def _opened(self) -> IndexTables:
         if self._tables is None:
@@ -308,6 +304,15 @@ def _warning() -> Iterator[None]:
         yield
     except CorruptedRecord as err:
         messages.warning(f"{err.message}; it is ignored")
+
+
+def _decoded(rows: Iterable[tuple[str, int, bytes, bytes | None]]) -> Iterator[tuple[tuple[str, int], Summary]]:
+    """Yield the key and the number of each row with the summary that it holds."""
+    for batch in _batches(rows):
+        contents = fast_json.loads_all([row[2] for row in batch])
+        details = fast_json.loads_all([row[3] or b"null" for row in batch])
+        for row, content, rest in zip(batch, contents, details, strict=True):
+            yield row[:2], Summary(content, rest)
 
 
 def _ids(record: ExperimentRecord) -> Iterator[str]:

@@ -7,7 +7,7 @@ import sqlite3
 import struct
 from bisect import bisect_left
 from contextlib import suppress
-from itertools import islice
+from itertools import count, islice, repeat
 from typing import TYPE_CHECKING, Any
 
 from keepsake.repository import fast_json
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from keepsake.repository.summary import Parsed
+    from keepsake.query.entries import Entry
 
 VERSION = 2
 """Of the tables and of what stands in them. A file of another version is made anew."""
@@ -48,6 +48,9 @@ INSERT INTO state VALUES ({SHORT_ID_LENGTH});
 PRAGMA user_version = {VERSION};
 """
 
+_PARTS = {"summaries": "summary", "details": "details", "ids": "ids", "packages": "packages"}
+"""The tables with what is kept of each experiment by its number, and which part of an entry that is."""
+
 
 class IndexTables:
     """The tables; each method leaves them whole.
@@ -67,7 +70,7 @@ class IndexTables:
         )
         # A power cut may damage what is only a cache.
         self._database.execute("PRAGMA synchronous = OFF")
-        self._new_ids: list[int] = []
+        self._new_ids = bytearray()
         if self._version() != VERSION:
             self._make()
 
@@ -104,34 +107,44 @@ class IndexTables:
 
     # --- experiments ------------------------------------------------------------------------------------------------
 
-    def put_experiments(self, experiments: Iterable[tuple[str, str, Parsed]], listed: float) -> None:
+    def put_experiments(self, experiments: Iterable[tuple[str, Entry]], listed: float) -> None:
         """Add or replace experiments, but for those that another process has listed later; `widen` is to be called after the last.
 
         Args:
-            experiments: Key, etag, and what is kept of each.
+            experiments: The etag of each record, and what is kept of it.
             listed: When they were listed, in seconds since the epoch.
         """
         with self.transaction():
-            for key, etag, parsed in experiments:
-                rows = self.rows(
-                    "INSERT INTO experiments (key, etag, created, listed) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
-                    " etag = excluded.etag, created = excluded.created, listed = excluded.listed"
-                    " WHERE listed <= excluded.listed RETURNING number",
-                    (key, etag, parsed.created, listed),
+            wanted = list(experiments)
+            known = self._known([entry.key for _, entry in wanted])
+            [(last,)] = self.rows("SELECT coalesce(max(number), 0) FROM experiments")
+            numbers = count(last + 1)
+            put = [
+                (known[entry.key][0] if entry.key in known else next(numbers), etag, entry)
+                for etag, entry in wanted
+                if entry.key not in known or known[entry.key][1] <= listed
+            ]
+            for number, _, entry in put:
+                before = self.rows("SELECT ids FROM ids WHERE number = ?", (number,)) if number <= last else []
+                self._new_ids += _without(entry.ids, before[0][0]) if before else entry.ids
+            # All of one table together, which takes half the time that all of one experiment does.
+            self._database.executemany(
+                "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?, ?, ?)",
+                [(number, entry.key, etag, entry.created, listed) for number, etag, entry in put],
+            )
+            for table, part in _PARTS.items():
+                content_of = operator.attrgetter(part)
+                self._database.executemany(
+                    f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", [(number, content_of(entry)) for number, _, entry in put]
                 )
-                if not rows:
-                    continue
-                [(number,)] = rows
-                ids = [int(id[:ID_DIGITS], 16) for id in parsed.ids]
-                before = [unpacked(packed) for (packed,) in self.rows("SELECT ids FROM ids WHERE number = ?", (number,))]
-                self._new_ids += set(ids).difference(*before)
-                for table, content in (
-                    ("summaries", fast_json.dumps(parsed.row).encode()),
-                    ("details", fast_json.dumps(parsed.details).encode()),
-                    ("ids", _packed(ids)),
-                    ("packages", parsed.packages.encode()),
-                ):
-                    self._database.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (number, content))
+
+    def _known(self, keys: Sequence[str]) -> dict[str, tuple[int, float]]:
+        """Return number and time of listing of those of some experiments that are there."""
+        places = ", ".join("?" * len(keys))
+        return {
+            key: (number, listed)
+            for key, number, listed in self.rows(f"SELECT key, number, listed FROM experiments WHERE key IN ({places})", keys)
+        }
 
     def remove_experiments(self, keys: Iterable[str], listed: float) -> None:
         """Forget experiments, but for those that another process has listed later.
@@ -143,7 +156,7 @@ class IndexTables:
         with self.transaction():
             found = [self.rows("SELECT number FROM experiments WHERE key = ? AND listed <= ?", (key, listed)) for key in keys]
             for number in [number for rows in found for (number,) in rows]:
-                for table in ("packages", "ids", "details", "summaries", "experiments"):
+                for table in (*_PARTS, "experiments"):
                     self._database.execute(f"DELETE FROM {table} WHERE number = ?", (number,))
 
     def newest(self, limit: int | None, *, with_details: bool = False) -> list[tuple[str, int, bytes, bytes | None]]:
@@ -200,7 +213,7 @@ class IndexTables:
         """Return the keys of the experiments that have an ID with a prefix, themselves or one of their checkpoints."""
         low, high = id_range(prefix)
         rows = self.rows("SELECT key, ids FROM experiments JOIN ids USING (number)")
-        return [key for key, packed in rows if _has_one_between(unpacked(packed), low, high)]
+        return [key for key, content in rows if _has_one_between(unpacked(content), low, high)]
 
     def short_length(self, added: Iterable[int] = ()) -> int:
         """Return how many digits tell all IDs apart.
@@ -209,27 +222,25 @@ class IndexTables:
             added: Further IDs, of which some may be known.
         """
         [(length,)] = self.rows("SELECT short_length FROM state")
-        new = set(added)
+        new = list(added)
         return max(length, self._needed_length(new)) if new else int(length)
 
     def widen(self) -> None:
         """Let short IDs be long enough for the IDs that have been added."""
-        new, self._new_ids = set(self._new_ids), []
+        new, self._new_ids = unpacked(self._new_ids), bytearray()
         if new:
             self._database.execute("UPDATE state SET short_length = max(short_length, ?)", (self._needed_length(new),))
 
-    def _needed_length(self, new: set[int]) -> int:
+    def _needed_length(self, new: Sequence[int]) -> int:
         """Return how many digits tell each of some IDs from all others."""
-        ids = {id for (packed,) in self.rows("SELECT ids FROM ids") for id in unpacked(packed)}
+        ids = unpacked(b"".join([content for (content,) in self.rows("SELECT ids FROM ids")]))
         if len(new) > FEW:
-            ids |= new
-            ordered = sorted(ids)
-            return _length_of_difference(min(map(operator.xor, ordered, islice(ordered, 1, None)), default=_NO_OTHER))
-        ids -= new
+            return _length_to_tell_apart([*ids, *new])
+        others = set(ids).difference(new)
         needed = 0
         for id in new:
-            needed = max(needed, _length_of_difference(min(map(id.__xor__, ids), default=_NO_OTHER)))
-            ids.add(id)
+            needed = max(needed, _length_of_difference(min(map(id.__xor__, others), default=_NO_OTHER)))
+            others.add(id)
         return needed
 
 
@@ -244,20 +255,45 @@ def id_range(prefix: str) -> tuple[int, int]:
     return int(digits.ljust(ID_DIGITS, "0"), 16), int(digits.ljust(ID_DIGITS, "f"), 16)
 
 
-def _packed(ids: Iterable[int]) -> bytes:
-    """Return IDs as bytes, in the order of the numbers."""
-    ordered = sorted(ids)
+def packed(ids: Sequence[str]) -> bytes:
+    """Return the numbers of IDs as bytes, in their order.
+
+    Example:
+        >>> [hex(number) for number in unpacked(packed(["f" * 64, "4591273" + "0" * 57]))]
+        ['0x459127300000000', '0xfffffffffffffff']
+    """
+    ordered = sorted([int(id[:ID_DIGITS], 16) for id in ids])
     return struct.pack(f"<{len(ordered)}q", *ordered)
 
 
-def unpacked(packed: bytes) -> tuple[int, ...]:
+def unpacked(content: bytes | bytearray) -> tuple[int, ...]:
     """Return the numbers of IDs, ascending."""
-    return struct.unpack(f"<{len(packed) // 8}q", packed)
+    return struct.unpack(f"<{len(content) // 8}q", content)
+
+
+def _without(ids: bytes, others: bytes) -> bytes:
+    rest = set(unpacked(ids)).difference(unpacked(others))
+    return struct.pack(f"<{len(rest)}q", *rest)
 
 
 def _has_one_between(ordered: Sequence[int], low: int, high: int) -> bool:
     place = bisect_left(ordered, low)
     return place < len(ordered) and ordered[place] <= high
+
+
+def _length_to_tell_apart(ids: Sequence[int]) -> int:
+    """Return how many digits tell IDs apart, at least as many as are always shown; the same ID may be there several times.
+
+    Only those that agree in these are compared, which are few, while to sort all takes a fifth of the time of a first listing.
+    """
+    prefixes = list(map(operator.rshift, ids, repeat(4 * (ID_DIGITS - SHORT_ID_LENGTH))))
+    last = dict(zip(prefixes, ids, strict=True))
+    alike = {id for prefix, id in zip(prefixes, ids, strict=True) if last[prefix] != id}
+    if not alike:
+        return SHORT_ID_LENGTH
+    shared = set(map(operator.rshift, alike, repeat(4 * (ID_DIGITS - SHORT_ID_LENGTH))))
+    ordered = sorted(alike | {last[prefix] for prefix in shared})
+    return _length_of_difference(min(map(operator.xor, ordered, islice(ordered, 1, None))))
 
 
 def _length_of_difference(difference: int) -> int:
