@@ -58,6 +58,9 @@ READ_BYTES = 1 << 18
 LARGEST_OBJECT_BYTES = 5 << 40
 """Nothing lies beyond: 5 TiB is the largest object there is ("Quotas and limits" of Cloud Storage)."""
 
+PAGE_KEYS = 1000
+"""How many objects are listed by one request: as many as Google gives at most ("Objects: list", JSON API reference)."""
+
 TIMEOUT_S = (10.0, 30.0)
 """How long to wait for a connection, and for each next sign of life on it."""
 
@@ -305,7 +308,7 @@ class GCSStorage:
 
     def _listed(self, prefix: str) -> Iterator[ObjectInfo]:
         root = self._root
-        params = {"prefix": root + prefix, "maxResults": 1000, "fields": "items(name,size,generation,updated),nextPageToken"}
+        params = {"prefix": root + prefix, "maxResults": PAGE_KEYS, "fields": "items(name,size,generation,updated),nextPageToken"}
         if prefix:
             # "0" follows "/": most of what only begins like the prefix need not be sent.
             params["endOffset"] = f"{root}{prefix}0"

@@ -57,6 +57,9 @@ PART_BYTES = 8 << 20
 MAX_PARTS = 10_000
 """Most parts of an upload (the same page)."""
 
+PAGE_KEYS = 1000
+"""How many objects are listed by one request: as many as S3 gives at most (API reference, "ListObjectsV2")."""
+
 IN_FLIGHT_BYTES = 32 << 20
 """How much of a body is held in memory while its parts are on their way, as long as they are no longer than a quarter of it."""
 
@@ -292,7 +295,7 @@ class S3Storage:
 
     def _listed(self, prefix: str) -> Iterator[ObjectInfo]:
         root = self._root
-        arguments = {"Prefix": root + prefix}
+        arguments: dict[str, Any] = {"Prefix": root + prefix, "MaxKeys": PAGE_KEYS}
         # Names come in order, and "0" follows "/": what only begins like the prefix, and comes later, need not be fetched.
         end = f"{root}{prefix}0" if prefix else None
         while True:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from keepsake.cli import ls_command
 from keepsake.display.text import width
 from tests.cli.conftest import FAILED, FINISHED, IN_ORDER, INTERRUPTED, KILLED, RUNNING, Repo, Result, checkpoint, full_id
 
@@ -84,6 +85,14 @@ def test_json_has_the_keys_of_the_original_and_ours(repo: Repo, keepsake: Run) -
     assert listed[0]["best_checkpoint"]["metrics"] == {"val_loss": 0.21211111, "acc": 0.9411}
     assert (listed[0]["num_checkpoints"], listed[1]["latest_checkpoint"]) == (2, None)
     assert listed[0]["created"] == "2026-03-01T08:00:00.000000Z"
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_json_is_one_document_however_it_is_cut(repo: Repo, here: Run, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    whole = here("ls", "--json").out
+    assert len(json.loads(whole)) == 5
+    monkeypatch.setattr(ls_command, "JSON_CHUNK", chunk)
+    assert here("ls", "--json").out == whole
 
 
 def test_json_spells_what_json_lacks_and_steers_no_terminal(repo: Repo, keepsake: Run) -> None:

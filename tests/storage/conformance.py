@@ -327,9 +327,10 @@ class StorageTests:
         assert list(storage.list(prefix)) == []
 
     def test_more_than_a_page_is_listed(self, storage: Storage, raw: Raw) -> None:
-        for number in range(1100):
+        # tests/stores/conftest.py has stores list 100 objects by one request.
+        for number in range(250):
             raw.set(f"many/{number:05}", b"")
-        assert [info.key for info in storage.list("many")] == [f"many/{number:05}" for number in range(1100)]
+        assert [info.key for info in storage.list("many")] == [f"many/{number:05}" for number in range(250)]
 
     def test_the_stores_own_name_may_stand_inside_a_key(self, storage: Storage) -> None:
         name = storage.url.rstrip("/").rpartition("/")[2] or "root"
