@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keepsake.cli.options import common_options, examples, json_option, options, project_of, view
+from keepsake.cli.paging import page, pager_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +70,7 @@ def _sections(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     click.option("--tool", metavar="COMMAND", help='Compare the code with a program, such as "meld {a} {b}".'),
     json_option,
     click.option("--exit-code", "use_exit_code", is_flag=True, help="Exit with 1 if anything differs."),
+    pager_option,
     common_options,
 )
 @click.pass_context
@@ -85,6 +87,7 @@ def diff(
     tool: str | None,
     as_json: bool,
     use_exit_code: bool,
+    pager: bool,
 ) -> None:
     """Compare experiments or checkpoints with the first one, or one with the working directory.
 
@@ -99,6 +102,8 @@ def diff(
         raise click.UsageError("--word goes with neither --json nor --stat nor --tool", ctx)
     project = project_of(ctx, repository)
     first, *others = _sides(ctx, project, ids)
+    if tool is None:
+        page(ctx, wanted=pager)
     if words and len(others) > 1:
         raise click.UsageError("--word compares two", ctx)
     sections = only or (["code", "files"] if globs else list(SECTIONS))

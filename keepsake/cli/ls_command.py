@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from keepsake.cli.options import common_options, examples, options, project_of, require_repository
+from keepsake.cli.paging import page, pager_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +58,7 @@ list_options = options(
     click.option("--names", is_flag=True, help="List what there is to filter, sort and choose columns by, instead."),
     click.option("--watch", is_flag=True, help="Show it anew every two seconds, until Ctrl-C."),
     click.option("--no-cache", is_flag=True, help="Read all records anew, and keep nothing."),
+    pager_option,
     common_options,
 )
 """Options of ``ls`` and ``ps``."""
@@ -95,6 +97,7 @@ class Options(NamedTuple):
     names: bool
     watch: bool
     no_cache: bool
+    pager: bool
     running: bool = False
 
 
@@ -102,8 +105,11 @@ def list_experiments(ctx: click.Context, repository: str | None, wanted: Options
     """Do what ``ls`` and ``ps`` do."""
     if wanted.names and (wanted.form or wanted.watch):
         raise click.UsageError("--names goes with neither --format nor --watch", ctx)
+    if wanted.watch and wanted.pager:
+        raise click.UsageError("--watch goes without --pager", ctx)
     project = project_of(ctx, repository)
     if not wanted.watch:
+        page(ctx, wanted=wanted.pager)
         _list_once(ctx, project, wanted, is_named=repository is not None)
         return
     from keepsake.cli import terminal

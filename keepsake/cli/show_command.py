@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keepsake.cli.options import common_options, examples, json_option, options, project_of, view
+from keepsake.cli.paging import page, pager_option
 from keepsake.exceptions import ReadError
 from keepsake.repository.layout import SHORT_ID_LENGTH
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     click.option("--code", is_flag=True, help="Show the experiment's code as a tree."),
     click.option("--path", metavar="FILE", help="Print this saved file."),
     json_option,
+    pager_option,
     common_options,
 )
 @click.pass_context
@@ -48,6 +50,7 @@ def show(
     code: bool,
     path: str | None,
     as_json: bool,
+    pager: bool,
 ) -> None:
     """Show an experiment or a checkpoint. ID is any start of its ID that fits nothing else.
 
@@ -61,6 +64,7 @@ def show(
         raise click.UsageError(f"{' and '.join(asked)} cannot be given together", ctx)
     project = project_of(ctx, repository)
     experiment, checkpoint = project.experiments.find(id)
+    page(ctx, wanted=pager)
     if path is not None:
         from keepsake.cli.stored_file import print_file
 
