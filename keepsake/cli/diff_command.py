@@ -47,6 +47,7 @@ def _sections(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
         "keepsake diff eb96def 4591273",
         "keepsake diff 4591273                        # with the working directory",
         "keepsake diff eb96def 4591273 bfb06bc --only params,metrics",
+        "keepsake diff eb96def 4591273 bfb06bc --code",
         "keepsake diff . 4591273 --only code | git apply",
         "keepsake diff eb96def 4591273 --exit-code && echo same",
     )
@@ -61,6 +62,7 @@ def _sections(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
         help="Only these, with commas between: params, metrics, env, code, files.",
     ),
     click.option("--path", "globs", multiple=True, metavar="GLOB", help="Only files that match, and only code and files."),
+    click.option("--code", is_flag=True, help="Of three or more, also what of their code differs from the first, line by line."),
     click.option("--stat", is_flag=True, help="Of code, only how many lines differ in which file."),
     click.option("--word", "words", is_flag=True, help="Of code, mark the words that differ: [-old-]{+new+}."),
     click.option("--all", "every", is_flag=True, help="Also show what is the same."),
@@ -80,6 +82,7 @@ def diff(
     repository: str | None,
     only: list[str],
     globs: tuple[str, ...],
+    code: bool,
     stat: bool,
     words: bool,
     every: bool,
@@ -100,6 +103,8 @@ def diff(
 
     if words and (as_json or stat or tool is not None):
         raise click.UsageError("--word goes with neither --json nor --stat nor --tool", ctx)
+    if code and (as_json or stat or tool is not None):
+        raise click.UsageError("--code goes with neither --json nor --stat nor --tool", ctx)
     project = project_of(ctx, repository)
     first, *others = _sides(ctx, project, ids)
     if tool is None:
@@ -119,7 +124,8 @@ def diff(
             if as_json:
                 _print_json(comparisons)
             else:
-                _print_report(comparisons, view(ctx, short=project.index().short_length(), every=every), stat=stat, words=words)
+                wanted = view(ctx, short=project.index().short_length(), every=every)
+                _print_report(comparisons, wanted, code=code, stat=stat, words=words)
     if use_exit_code and differs:
         ctx.exit(1)
 
@@ -164,14 +170,17 @@ def _print_json(comparisons: Sequence[Comparison]) -> None:
     click.echo(json_output.dumps(written))
 
 
-def _print_report(comparisons: Sequence[Comparison], view: View, *, stat: bool, words: bool) -> None:
-    from keepsake.display.comparison import comparison_lines
+def _print_report(comparisons: Sequence[Comparison], view: View, *, code: bool, stat: bool, words: bool) -> None:
+    from keepsake.display.comparison import code_lines, comparison_lines
     from keepsake.display.side_by_side import side_by_side_lines
 
-    is_pair = len(comparisons) == 1
-    for line in (
-        comparison_lines(comparisons[0], view, stat=stat, words=words) if is_pair else side_by_side_lines(comparisons, view)
-    ):
+    if len(comparisons) == 1:
+        lines = comparison_lines(comparisons[0], view, stat=stat, words=words)
+    else:
+        lines = side_by_side_lines(comparisons, view)
+        for found in [code_lines(comparison, view) for comparison in comparisons] if code else []:
+            lines += ["", *found] if found else []
+    for line in lines:
         click.echo(line, color=True)
 
 

@@ -45,6 +45,19 @@ def comparison_lines(comparison: Comparison, view: View, *, stat: bool = False, 
     return _joined(blocks, view)
 
 
+def code_lines(comparison: Comparison, view: View) -> list[str]:
+    """Return what of the code differs line by line, below a line that names the two sides; none where code was not compared.
+
+    Args:
+        comparison: What was found.
+        view: How it is to look.
+    """
+    if comparison.code is None:
+        return []
+    title = f"Code of {label(comparison.left, view)} and {label(comparison.right, view)}"
+    return _joined([_code_block(comparison, comparison.code, view, title=title)], view)
+
+
 def label(side: Side, view: View) -> str:
     """Return what a side is called."""
     return side.experiment.id[: view.short] if side.experiment is not None else WORKING_DIRECTORY
@@ -158,11 +171,13 @@ def _percent(ratio: float) -> str:
     return f"{100 * ratio:+.0f}%" if abs(ratio) >= 0.0995 else f"{100 * ratio:+.2g}%"
 
 
-def _code_block(comparison: Comparison, code: TreeComparison, view: View, *, stat: bool, words: bool) -> _Block:
+def _code_block(
+    comparison: Comparison, code: TreeComparison, view: View, *, stat: bool = False, words: bool = False, title: str = "Code"
+) -> _Block:
     if not code.differing:
-        return _Block(f"Code: {_why_nothing(comparison, code, view)}")
+        return _Block(f"{title}: {_why_nothing(comparison, code, view)}")
     files = text.plural(len({pair.path for pair in code.differing}), "file")
-    block = _Block(view.style(f"Code ({files}, +{code.added} -{code.deleted})", "bold"), of_files=True)
+    block = _Block(view.style(f"{title} ({files}, +{code.added} -{code.deleted})", "bold"), of_files=True)
     sides = (label(comparison.left, view), label(comparison.right, view))
     names = ("a", "b") if view.width is None else sides
     for change in code.changes:
@@ -203,7 +218,8 @@ def _why_nothing(comparison: Comparison, tree: TreeComparison, view: View) -> st
 
 def _joined(blocks: Sequence[_Block], view: View) -> list[str]:
     """Lay all blocks out with the same first two columns; what stands right of them is each block's own."""
-    widths = _first_widths([block for block in blocks if view.width is not None or not block.of_files], view.width)
+    deciding = [block for block in blocks if view.width is not None or not block.of_files] or blocks
+    widths = _first_widths(deciding, view.width)
     joined: list[str] = []
     was_one_line = False
     for block in blocks:
@@ -219,7 +235,7 @@ def _joined(blocks: Sequence[_Block], view: View) -> list[str]:
 def _first_widths(blocks: Sequence[_Block], limit: int | None) -> tuple[int, int]:
     """Return how wide names and left values are: a third and half of the rest at most, and no more than what stands behind allows."""
     rows = [row for block in blocks for row in block.rows]
-    name, left = (max(text.width(row[index]) for row in rows) for index in (0, 1))
+    name, left = (max((text.width(row[index]) for row in rows), default=0) for index in (0, 1))
     if limit is None:
         return name, left
     name = min(name, max(MIN_CELL, limit // 3))

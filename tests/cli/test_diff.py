@@ -413,6 +413,28 @@ def test_three_beside_each_other(three: Repo, terminal, keepsake: Run) -> None:
     assert "\x1b[31m0.2500\x1b[0m" in coloured
 
 
+def test_the_code_of_three_line_by_line(three: Repo, here: Run) -> None:
+    found = here("diff", "111", "222", "333", "--code")
+    assert found.err == ""
+    plain, result = here("diff", "111", "222", "333").lines, found.lines
+    assert result[: len(plain)] == plain
+    rest = result[len(plain) :]
+    heads = [line for line in rest if line.startswith("Code of ")]
+    assert heads == ["Code of 1111111 and 2222222 (6 files, +6 -2)", "Code of 1111111 and 3333333 (6 files, +6 -2)"]
+    patch = [line for line in here("diff", "111", "333").lines if line[:1] in ("+", "-", "@")]
+    assert patch
+    assert [line for line in rest[rest.index(heads[1]) :] if line[:1] in ("+", "-", "@")] == patch
+    without = here("diff", "111", "222", "222", "--only", "params").out
+    assert here("diff", "111", "222", "222", "--code", "--only", "params").out == without
+    assert here("diff", "111", "111", "111", "--code", "--only", "code").lines[-3:] == [
+        "Code of 1111111 and 1111111: same",
+        "",
+        "Code of 1111111 and 1111111: same",
+    ]
+    for option in ("--json", "--stat", "--tool=true"):
+        assert here("diff", "111", "222", "333", "--code", option).code == 2
+
+
 def test_of_three_that_are_the_same_and_one_with_less(three: Repo, here: Run) -> None:
     assert here("diff", "111", "111", "111").lines[3:] == [
         "",
