@@ -280,7 +280,8 @@ def check_name(name: Name, summaries: Sequence[Summary]) -> None:
     close = difflib.get_close_matches(wanted.lower(), by_lower_case, n=3)
     meant = " or ".join(start + by_lower_case[one] for one in close)
     raise InvalidQuery(
-        f'no {called} named "{wanted}"', hint=f"did you mean {meant}?" if close else "keepsake ls --names lists all names"
+        f'no {called} named "{wanted}"',
+        hint=f"did you mean {meant}? (all names: keepsake ls --names)" if close else "keepsake ls --names lists all names",
     )
 
 

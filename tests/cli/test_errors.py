@@ -58,12 +58,20 @@ def test_what_an_ambiguous_id_lists_cannot_steer_the_terminal(repo: Repo, keepsa
 
 def test_a_typo_in_a_filter(repo: Repo, keepsake: Run) -> None:
     result = keepsake("ls", "-f", "vall_loss < 0.2")
-    fails(result, 2, 'error: no param, metric or field named "vall_loss"', "hint: did you mean val_loss?")
+    fails(
+        result,
+        2,
+        'error: no param, metric or field named "vall_loss"',
+        "hint: did you mean val_loss? (all names: keepsake ls --names)",
+    )
 
 
 def test_a_typo_in_a_sort_key(repo: Repo, keepsake: Run) -> None:
     fails(
-        keepsake("ls", "-s", "-optimzer"), 2, 'error: no param, metric or field named "optimzer"', "hint: did you mean optimizer?"
+        keepsake("ls", "-s", "-optimzer"),
+        2,
+        'error: no param, metric or field named "optimzer"',
+        "hint: did you mean optimizer? (all names: keepsake ls --names)",
     )
 
 

@@ -543,17 +543,26 @@ def test_a_name_that_nobody_has() -> None:
         )
     ]
     no = "no param, metric or field named"
-    assert error_of("vall_loss < 0.2", *ones) == (f'{no} "vall_loss"', "did you mean val_loss?")
-    assert error_of("LR = 1", *ones) == (f'{no} "LR"', "did you mean lr?")
-    assert error_of("lr = 0.1 or not optim.nam = x", *ones) == (f'{no} "optim.nam"', "did you mean optim.name?")
+    assert error_of("vall_loss < 0.2", *ones) == (f'{no} "vall_loss"', "did you mean val_loss? (all names: keepsake ls --names)")
+    assert error_of("LR = 1", *ones) == (f'{no} "LR"', "did you mean lr? (all names: keepsake ls --names)")
+    assert error_of("lr = 0.1 or not optim.nam = x", *ones) == (
+        f'{no} "optim.nam"',
+        "did you mean optim.name? (all names: keepsake ls --names)",
+    )
     assert error_of("qqq missing", *ones) == (f'{no} "qqq"', "keepsake ls --names lists all names")
-    assert error_of("best.vall_loss < 1", *ones) == ('no metric named "vall_loss"', "did you mean best.val_loss?")
+    assert error_of("best.vall_loss < 1", *ones) == (
+        'no metric named "vall_loss"',
+        "did you mean best.val_loss? (all names: keepsake ls --names)",
+    )
     assert error_of("param.val_loss < 1", *ones)[0] == 'no param named "val_loss"'
     assert error_of("env.tornh > 1", summary(python_packages={"torch": "2"})) == (
         'no package named "tornh"',
         "did you mean env.torch?",
     )
-    assert error_of("git.comit = 1", *ones) == ('no fact of Git named "comit"', "did you mean git.commit?")
+    assert error_of("git.comit = 1", *ones) == (
+        'no fact of Git named "comit"',
+        "did you mean git.commit? (all names: keepsake ls --names)",
+    )
     # A metric that only an older checkpoint has is no typing error, nor is any name where there is nothing.
     assert select(ones, [parse("old < 1")]) == []
     assert select(ones, [parse("git.branch = main")]) == []
