@@ -279,10 +279,10 @@ def check_name(name: Name, summaries: Sequence[Summary]) -> None:
     by_lower_case = {one.lower(): one for one in known}
     close = difflib.get_close_matches(wanted.lower(), by_lower_case, n=3)
     meant = " or ".join(start + by_lower_case[one] for one in close)
-    raise InvalidQuery(
-        f'no {called} named "{wanted}"',
-        hint=f"did you mean {meant}? (all names: keepsake ls --names)" if close else "keepsake ls --names lists all names",
-    )
+    # Neither packages nor what is known of Git is listed there.
+    where = "" if start in ("git.", "env.") else " (all names: keepsake ls --names)"
+    hint = f"did you mean {meant}?{where}" if close else "keepsake ls --names lists all names"
+    raise InvalidQuery(f'no {called} named "{wanted}"', hint=hint)
 
 
 _CALLED = {"param": "param", "git": "fact of Git", "env": "package", **dict.fromkeys(_METRIC_PREFIXES, "metric")}
