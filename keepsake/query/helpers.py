@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CHUNK = 250
 """How many records a process is told at once: their entries are about a megabyte."""
 
+MOST_BYTES = 1 << 30
+"""No message is as long. What looks so was printed by something else, such as a module that each Python of this machine loads."""
+
 _LENGTH = struct.Struct("<q")
 
 
@@ -140,4 +143,7 @@ def _received(pipe: IO[bytes]) -> Any:
     head = pipe.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         raise EOFError
-    return marshal.loads(pipe.read(*_LENGTH.unpack(head)))
+    [length] = _LENGTH.unpack(head)
+    if not 0 <= length < MOST_BYTES:
+        raise ValueError("this is no message")
+    return marshal.loads(pipe.read(length))

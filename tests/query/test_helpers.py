@@ -74,12 +74,12 @@ def test_deleted_records_are_left_out(repository: Repository) -> None:
     assert sorted(found.key for found in helpers.read(storage, keys, 2) if isinstance(found, entries.Entry)) == sorted(keys[1:])
 
 
-@pytest.mark.parametrize("executable", ["/nonexistent/python", "", "/bin/false"])
+@pytest.mark.parametrize("executable", ["/nonexistent/python", "", "false", "echo", "yes"])
 def test_one_that_cannot_be_started_costs_nothing(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, executable: str
 ) -> None:
     expected = listed(Index(repository, None))
-    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(sys, "executable", executable)  # one that ends, one that says something else, one that never stops
     assert listed(with_helpers(repository)) == expected
 
 
