@@ -293,7 +293,8 @@ class _Conversion:
 
     def _problem(self, text: str) -> None:
         if len(self._problems) < MAX_PROBLEMS:
-            self._problems.append(_valid(text))
+            # Names may hold anything, and what is said of them is one line.
+            self._problems.append("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text))
         else:
             self._further_problems += 1
 

@@ -46,7 +46,6 @@ def _sections(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     epilog=examples(
         "keepsake diff eb96def 4591273",
         "keepsake diff 4591273                        # with the working directory",
-        "keepsake diff eb96def 4591273 bfb06bc --only params,metrics",
         "keepsake diff eb96def 4591273 bfb06bc --code",
         "keepsake diff . 4591273 --only code | git apply",
         "keepsake diff eb96def 4591273 --exit-code && echo same",
