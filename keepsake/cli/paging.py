@@ -40,6 +40,7 @@ def page(ctx: click.Context, *, wanted: bool) -> None:
 @contextmanager
 def _paged(command: str, ctx: click.Context) -> Iterator[None]:
     import shlex
+    import signal
     import subprocess
 
     try:
@@ -52,13 +53,13 @@ def _paged(command: str, ctx: click.Context) -> Iterator[None]:
     try:
         yield
     finally:
+        # From here on Ctrl-C is for the pager alone, which knows better what to do with it.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         with suppress(BrokenPipeError):
             sys.stdout.close()
         sys.stdout = screen
-        while process.poll() is None:
-            # Ctrl-C is for the pager, which knows better what to do with it.
-            with suppress(KeyboardInterrupt):
-                process.wait()
+        process.wait()
+        signal.signal(signal.SIGINT, before)
 
 
 class _Terminal(io.TextIOWrapper):
