@@ -74,7 +74,7 @@ class _Helper:
     def __enter__(self) -> _Helper:
         # Where this process has found its modules, so does that one.
         code = (
-            f"import sys; sys.path[:] = {sys.path!r}; from keepsake.query.helpers import help; help({str(self._storage.root)!r})"
+            f"import sys; sys.path[:] = {sys.path!r}; from keepsake.query.helpers import serve; serve({str(self._storage.root)!r})"
         )
         with suppress(OSError):
             self._process = subprocess.Popen(
@@ -109,7 +109,7 @@ class _Helper:
         process.wait()
 
 
-def help(root: str) -> None:
+def serve(root: str) -> None:
     """Be such a process, for records below a directory."""
     import gc
     import signal

@@ -222,16 +222,16 @@ class IndexTables:
             added: Further IDs, of which some may be known.
         """
         [(length,)] = self.rows("SELECT short_length FROM state")
-        new = list(added)
+        new = set(added)
         return max(length, self._needed_length(new)) if new else int(length)
 
     def widen(self) -> None:
         """Let short IDs be long enough for the IDs that have been added."""
-        new, self._new_ids = unpacked(self._new_ids), bytearray()
+        new, self._new_ids = set(unpacked(self._new_ids)), bytearray()
         if new:
             self._database.execute("UPDATE state SET short_length = max(short_length, ?)", (self._needed_length(new),))
 
-    def _needed_length(self, new: Sequence[int]) -> int:
+    def _needed_length(self, new: set[int]) -> int:
         """Return how many digits tell each of some IDs from all others."""
         ids = unpacked(b"".join([content for (content,) in self.rows("SELECT ids FROM ids")]))
         if len(new) > FEW:

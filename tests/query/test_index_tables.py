@@ -1,0 +1,33 @@
+"""The tables of the index: how long short IDs have to be."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepsake.display.tables import short_length
+from keepsake.query.entries import Entry
+from keepsake.query.index_tables import FEW, IndexTables, id_range, packed
+
+# Few digits differ, at places that matter, so that IDs often begin alike.
+IDS = st.builds(
+    lambda start, middle, end: f"{start}{'0' * 5}{middle}{'0' * 5}{end}".ljust(64, "0"),
+    st.text("ab", min_size=2, max_size=2),
+    st.text("ab", min_size=1, max_size=1),
+    st.text("ab", min_size=2, max_size=2),
+)
+
+
+def put(tables: IndexTables, number: int, ids: list[str]) -> None:
+    tables.put_experiments([(f"etag {number}", Entry(f"key {number}", "2026", b"[]", b"{}", packed(ids), b"{}"))], number)
+    tables.widen()
+
+
+@given(st.lists(st.lists(IDS, min_size=1, max_size=2 * FEW), min_size=1, max_size=4), st.lists(IDS, max_size=2 * FEW))
+def test_short_ids_are_as_long_as_all_ids_need(experiments: list[list[str]], added: list[str]) -> None:
+    tables = IndexTables(None)
+    for number, ids in enumerate(experiments):
+        put(tables, number, ids)
+    stored = [id for ids in experiments for id in ids]
+    assert tables.short_length() == short_length(stored)
+    assert tables.short_length(id_range(id)[0] for id in added) == short_length([*stored, *added])
