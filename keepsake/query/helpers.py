@@ -73,9 +73,8 @@ class _Helper:
 
     def __enter__(self) -> _Helper:
         # Where this process has found its modules, so does that one.
-        code = (
-            f"import sys; sys.path[:] = {sys.path!r}; from keepsake.query.helpers import serve; serve({str(self._storage.root)!r})"
-        )
+        modules = f"import sys; sys.path[:] = {sys.path!r}"
+        code = f"{modules}; from keepsake.query.helpers import serve; serve({str(self._storage.root)!r})"
         with suppress(OSError):
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", code],
