@@ -18,7 +18,8 @@ from _measure import MB, interleave, parser, report, workplace, write_weights
 
 import keepsake
 from keepsake.repository import layout
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from checkout import timed

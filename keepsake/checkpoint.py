@@ -13,7 +13,8 @@ from keepsake.exceptions import DoesNotExist, KeepsakeError
 from keepsake.framing import Framed
 from keepsake.query.compare import SECTIONS
 from keepsake.repository import layout
-from keepsake.repository.records import ArchiveInfo, CheckpointRecord, PrimaryMetric, is_comparable
+from keepsake.repository.json_values import is_comparable
+from keepsake.repository.primary_metric import PrimaryMetric
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from keepsake.experiment import Experiment
     from keepsake.query.columns import Column
     from keepsake.repository.archive import ArchivedFile
-    from keepsake.repository.records import Goal
+    from keepsake.repository.primary_metric import Goal
+    from keepsake.repository.records import ArchiveInfo, CheckpointRecord
 
 __all__ = ["Checkpoint", "CheckpointList", "PrimaryMetric", "SavedPath"]
 

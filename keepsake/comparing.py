@@ -104,7 +104,7 @@ def difference(
     from keepsake.display.comparison import comparison_lines
     from keepsake.display.tables import View
     from keepsake.query.saved import SavedFiles
-    from keepsake.repository.records import utc_now
+    from keepsake.repository.json_values import utc_now
 
     wanted = [sections] if isinstance(sections, str) else list(sections)
     unknown = [section for section in wanted if section not in SECTIONS]

@@ -21,7 +21,7 @@ from keepsake.repository import annotations as said
 from keepsake.repository import history, layout
 from keepsake.repository.annotations import Annotation, check_label
 from keepsake.repository.history import Point
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
 from keepsake.repository.status import Heartbeat, Outcome, Status
 from keepsake.repository.summary import Summary
 
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from keepsake.project import Project
     from keepsake.query.listed import Listed
     from keepsake.repository.archive import ArchivedFile
-    from keepsake.repository.records import Goal
+    from keepsake.repository.primary_metric import Goal
+    from keepsake.repository.records import CheckpointRecord, ExperimentRecord
     from keepsake.repository.repository import Repository
 
 __all__ = ["Experiment", "ExperimentList"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from keepsake.experiment import Experiment
     from keepsake.query.columns import Column, Metrics
     from keepsake.query.frames import Library
-    from keepsake.repository.records import Goal
+    from keepsake.repository.primary_metric import Goal
 
 __all__ = ["ExperimentList"]
 

@@ -11,7 +11,8 @@ from keepsake import config, messages
 from keepsake.exceptions import ConfigInvalid, DoesNotExist, KeepsakeError, StorageUnavailable
 from keepsake.query.index import Index
 from keepsake.repository import layout
-from keepsake.repository.records import ExperimentRecord, PrimaryMetric, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.primary_metric import PrimaryMetric
 from keepsake.repository.repository import Repository
 from keepsake.storage import OverlayStorage, from_url
 from keepsake.storage.disk import size_text
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from keepsake.recording.outbox import Outbox
     from keepsake.recording.recorder import Recorder
     from keepsake.recording.uploader import Sync
-    from keepsake.repository.records import Goal
+    from keepsake.repository.primary_metric import Goal
+    from keepsake.repository.records import ExperimentRecord
     from keepsake.repository.summary import Summary
 
 __all__ = ["CheckpointCollection", "ExperimentCollection", "Project", "init"]
@@ -328,6 +330,7 @@ class ExperimentCollection:
         from keepsake import annotating, resuming
         from keepsake.experiment import Experiment
         from keepsake.recording.recorder import DisabledRecorder
+        from keepsake.repository.records import ExperimentRecord
         from keepsake.values import convert_params
 
         wanted = resuming.wanted(resume)
@@ -754,6 +757,7 @@ def _new_record(
     from keepsake import __version__
     from keepsake.capture import environment, packages, redaction
     from keepsake.recording.heartbeat import INTERVAL_S
+    from keepsake.repository.records import ExperimentRecord
 
     redaction.use_names(hidden=settings["redact.keys"], shown=settings["redact.allow"])
     params, hidden = redaction.redact_params(params)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from keepsake.experiment import Experiment
     from keepsake.query.listed import ListedRecords
-    from keepsake.repository.records import PrimaryMetric
+    from keepsake.repository.primary_metric import PrimaryMetric
     from keepsake.repository.status import Outcome
     from keepsake.repository.summary import Summary
 

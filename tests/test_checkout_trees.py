@@ -15,7 +15,8 @@ from keepsake.capture.files import FileEntry
 from keepsake.checkout import Undo, plan_checkout, undo_place
 from keepsake.exceptions import UnsavedFiles
 from keepsake.repository import layout
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 
 NAMES = st.sampled_from(["a", "b", "a/c", "a/d", "b/c/e", "ü \udcff\n", "a/c/f"])
 CONTENTS = st.one_of(st.binary(max_size=3), st.just("link"))

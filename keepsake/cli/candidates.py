@@ -300,7 +300,7 @@ def _references(typed: Typed) -> Iterator[Candidate]:
 def _experiment(summary: Summary, name: str) -> str:
     """Return what people know an experiment by. Whether it runs is not known here."""
     from keepsake.display.text import age
-    from keepsake.repository.records import utc_now
+    from keepsake.repository.json_values import utc_now
 
     started = f"{age((utc_now() - summary.created).total_seconds())} ago"
     return ", ".join(filter(None, (started, summary.outcome, _score(summary, summary.best_row), name)))
@@ -309,7 +309,7 @@ def _experiment(summary: Summary, name: str) -> str:
 def _score(summary: Summary, row: Mapping[str, Any] | None) -> str:
     """Return the primary metric of one of an experiment's checkpoints; "" where there is none."""
     from keepsake.display.text import cell
-    from keepsake.repository.records import decode_value
+    from keepsake.repository.json_values import decode_value
 
     metric = summary.primary_metric
     values = (row or {}).get("metrics") or {}

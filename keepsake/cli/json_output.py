@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from keepsake.repository import fast_json
-from keepsake.repository.records import encode_value, format_time
+from keepsake.repository.json_values import encode_value, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -136,7 +136,7 @@ def view(ctx: click.Context, *, short: int, every: bool = False, fits: bool = Tr
     """
     from keepsake.cli import terminal
     from keepsake.display.tables import UNLIMITED, View
-    from keepsake.repository.records import utc_now
+    from keepsake.repository.json_values import utc_now
 
     width = terminal.columns()
     return View(

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from keepsake.display import text
 from keepsake.display.sparkline import sparkline
 from keepsake.display.tables import STATUS_STYLES, Column, View, fitting, hidden_columns, lines
-from keepsake.display.trends import TrendColumn
 from keepsake.exceptions import InvalidQuery
-from keepsake.repository.records import is_comparable
+from keepsake.repository.json_values import is_comparable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from keepsake.repository.records import PrimaryMetric
+    from keepsake.repository.primary_metric import PrimaryMetric
     from keepsake.repository.summary import Summary
 
 CHOSEN, BEST, PARAM, LATEST, METRIC, LATE_PARAM, USER, HOST, SAME_LATEST = range(1, 10)
@@ -244,6 +243,8 @@ class ExperimentTable:
 
     def _trend_column(self) -> _Candidate:
         def build() -> Column:
+            from keepsake.display.trends import TrendColumn  # which only pages have
+
             return TrendColumn.of("TREND", list(self._trends), self._view, (BEST, 0))
 
         return _Candidate("trend", True, (BEST, 0), build, lambda: [_NOTHING] * len(self._trends))

@@ -19,7 +19,7 @@ from keepsake.display.metrics import (
 from keepsake.display.page import Facts, Page, Table
 from keepsake.display.tables import STATUS_STYLES, Column, View, fitting, hidden_columns, lines, short_length
 from keepsake.display.trends import TrendColumn
-from keepsake.repository.records import utc_now
+from keepsake.repository.json_values import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def _view(ids: Sequence[str] = ()) -> View:
 
 def _text_view(view: View) -> View:
     """Return how the same looks as text: as wide as the terminal, if there is one."""
-    return replace(view, width=shutil.get_terminal_size((WIDTH, 1)).columns)
+    return view._replace(width=shutil.get_terminal_size((WIDTH, 1)).columns)
 
 
 # --- experiments ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from keepsake.repository.records import ExperimentRecord, PrimaryMetric
+    from keepsake.repository.primary_metric import PrimaryMetric
+    from keepsake.repository.records import ExperimentRecord
     from keepsake.repository.summary import Summary
 
 Along: TypeAlias = Literal["step", "time", "elapsed"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from keepsake.display.text import plural, width
 from keepsake.repository.layout import SHORT_ID_LENGTH
@@ -30,8 +30,7 @@ def plain(text: str, style: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(NamedTuple):
     """How something is to look.
 
     Args:

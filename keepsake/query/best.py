@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from keepsake.exceptions import AmbiguousID
 from keepsake.query.names import check_name, resolve
-from keepsake.repository.records import is_comparable
+from keepsake.repository.json_values import is_comparable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from keepsake.repository.records import Goal, PrimaryMetric
+    from keepsake.repository.primary_metric import Goal, PrimaryMetric
     from keepsake.repository.summary import Summary
 
 

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from keepsake.query.names import FIELDS, MISSING
-from keepsake.repository.records import decode_value, parse_time, utc_now
+from keepsake.repository.json_values import decode_value, parse_time, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from keepsake.repository.records import is_comparable
+from keepsake.repository.json_values import is_comparable
 from keepsake.values import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from keepsake.query.saved import SavedFiles, TreeComparison
-    from keepsake.repository.records import CheckpointRecord, ExperimentRecord, PrimaryMetric
+    from keepsake.repository.primary_metric import PrimaryMetric
+    from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 
 SECTIONS = ("params", "metrics", "env", "code", "files")
 """What can be compared."""

@@ -12,7 +12,7 @@ from keepsake.exceptions import InvalidQuery
 from keepsake.query.conditions import ORDERS, comparable_kinds, compile_condition, kind_of
 from keepsake.query.grammar import And, Condition, Not, parse_tree
 from keepsake.query.names import MISSING, Name, check_name, resolve, shadowed
-from keepsake.repository.records import is_comparable, utc_now
+from keepsake.repository.json_values import is_comparable, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

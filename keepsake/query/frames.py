@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from keepsake.exceptions import MissingDependency
-from keepsake.repository.records import encode_value
+from keepsake.repository.json_values import encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

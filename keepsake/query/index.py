@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from keepsake import messages
 from keepsake.exceptions import CorruptedRecord, KeepsakeError
 from keepsake.query.index_tables import IndexTables, id_range
-from keepsake.query.listed import ListedRecords
 from keepsake.repository import fast_json, layout
 from keepsake.repository.cache import cache_file
 from keepsake.repository.summary import Summary
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from keepsake.query.listed import ListedRecords
     from keepsake.repository.annotations import Alias, Annotation
     from keepsake.repository.records import ExperimentRecord
     from keepsake.repository.repository import Listing, Repository
@@ -109,6 +109,8 @@ class Index:
 
     def records(self) -> ListedRecords:
         """Return what reads the whole records of these experiments, also after the index has looked anew."""
+        from keepsake.query.listed import ListedRecords
+
         return ListedRecords(self.repository, self._refreshed(), self._live)
 
     def count(self) -> int:

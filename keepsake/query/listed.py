@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keepsake.repository import fast_json, layout
 from keepsake.repository.records import ExperimentRecord
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from keepsake.repository.summary import Summary
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """An experiment that was listed.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from keepsake.exceptions import InvalidQuery
-from keepsake.repository.records import decode_value, utc_now
+from keepsake.repository.json_values import decode_value, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from keepsake.repository.history import HistoryWriter, Point
-from keepsake.repository.records import utc_now
+from keepsake.repository.json_values import utc_now
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,14 +29,9 @@ from keepsake.recording.publisher import Publisher
 from keepsake.recording.uploader import EXIT_PATIENCE_S
 from keepsake.recording.worker import INTERRUPTIBLE_S, Worker
 from keepsake.repository import journal, layout
-from keepsake.repository.records import (
-    CheckpointRecord,
-    ExperimentRecord,
-    Goal,
-    PrimaryMetric,
-    is_comparable,
-    utc_now,
-)
+from keepsake.repository.json_values import is_comparable, utc_now
+from keepsake.repository.primary_metric import Goal, PrimaryMetric
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.staging import Staging
 from keepsake.storage import DiskStorage
 from keepsake.storage.disk import JOURNAL_DIRECTORY, size_text

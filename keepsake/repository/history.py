@@ -16,8 +16,8 @@ import orjson
 
 from keepsake.exceptions import WriteError
 from keepsake.repository import fast_json
+from keepsake.repository.json_values import decode_value, encode_value, format_time, parse_time
 from keepsake.repository.layout import metrics_prefix
-from keepsake.repository.records import decode_value, encode_value, format_time, parse_time
 from keepsake.storage.disk import disk_error
 
 if TYPE_CHECKING:

@@ -18,16 +18,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from keepsake.exceptions import WriteError
+from keepsake.repository.json_values import format_time, parse_time
 from keepsake.repository.layout import is_id, short_id
-from keepsake.repository.records import (
-    ArchiveInfo,
-    CheckpointRecord,
-    ExperimentRecord,
-    archive_from_json,
-    archive_to_json,
-    format_time,
-    parse_time,
-)
+from keepsake.repository.records import ArchiveInfo, CheckpointRecord, ExperimentRecord, archive_from_json, archive_to_json
 from keepsake.repository.status import Outcome
 from keepsake.storage.disk import JOURNAL_DIRECTORY, disk_error
 from keepsake.storage.locks import ProcessLock, machine_id

@@ -9,49 +9,19 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from keepsake.exceptions import CorruptedRecord
+from keepsake.repository.json_values import decode_value, encode_value, format_time, is_comparable, parse_time
 from keepsake.repository.layout import id_of_json_key, is_id
+from keepsake.repository.primary_metric import PrimaryMetric
 from keepsake.repository.status import Heartbeat, Outcome, Status, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping
+    from collections.abc import Mapping, MutableMapping
+    from datetime import datetime
 
-Goal: TypeAlias = Literal["maximize", "minimize"]
-
-NAN, INFINITY, MINUS_INFINITY = "[NaN]", "[+Infinity]", "[-Infinity]"
-"""How keepsake 0.4.2 spells the numbers that JSON lacks."""
-
-_NONFINITE = {NAN: math.nan, INFINITY: math.inf, MINUS_INFINITY: -math.inf}
-
-
-@dataclass(frozen=True, slots=True)
-class PrimaryMetric:
-    """The metric by which the best checkpoint is chosen; unpacks as the pair ``(name, goal)``.
-
-    Args:
-        name: The metric's name.
-        goal: ``"maximize"`` or ``"minimize"``.
-
-    Example:
-        >>> name, goal = PrimaryMetric("val_loss", "minimize")
-        >>> name
-        'val_loss'
-    """
-
-    name: str
-    goal: Goal
-
-    def __iter__(self) -> Iterator[str]:
-        return iter((self.name, self.goal))
-
-    def __getitem__(self, key: str) -> str:
-        # keepsake 0.4.2 gave people a dict here.
-        if key not in ("name", "goal"):
-            raise KeyError(key)
-        return str(getattr(self, key))
+    from keepsake.repository.primary_metric import Goal
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,66 +281,6 @@ class ExperimentRecord:
 
 
 # --- times ----------------------------------------------------------------------------------------------------------
-
-
-def utc_now() -> datetime:
-    """Return the present moment, aware, in UTC."""
-    return datetime.now(UTC)
-
-
-def format_time(moment: datetime) -> str:
-    """Write a moment as the format has it: RFC 3339 in UTC with six fractional digits and ``Z``.
-
-    Example:
-        >>> format_time(datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC))
-        '2026-11-23T04:05:06.000000Z'
-    """
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 moment with any number of fractional digits, of which six are kept; one without a zone is taken as UTC.
-
-    Raises:
-        ValueError: The text is not a moment.
-        OverflowError: It lies outside the years 1 to 9999 in UTC.
-
-    Example:
-        >>> parse_time("2026-11-23T04:42:12.207530975Z").microsecond
-        207530
-    """
-    moment = datetime.fromisoformat(text.upper())
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-# --- values ---------------------------------------------------------------------------------------------------------
-
-
-def encode_value(value: Any) -> Any:
-    """Return a value as JSON can hold it: NaN and the infinities become the markers of 0.4.2."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return NAN if math.isnan(value) else INFINITY if value > 0 else MINUS_INFINITY
-    if isinstance(value, dict):
-        return {key: encode_value(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [encode_value(item) for item in value]
-    return value
-
-
-def decode_value(value: Any) -> Any:
-    """Undo `encode_value`."""
-    if isinstance(value, str):
-        return _NONFINITE.get(value, value)
-    if isinstance(value, dict):
-        return {key: decode_value(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [decode_value(item) for item in value]
-    return value
-
-
-def is_comparable(value: object) -> bool:
-    """Tell whether a metric's value can be compared with others: a number, an infinity too, but not NaN."""
-    return isinstance(value, int) or (isinstance(value, float) and not math.isnan(value))
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------

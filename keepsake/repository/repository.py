@@ -21,12 +21,7 @@ from keepsake.exceptions import (
     WriteError,
 )
 from keepsake.repository import layout
-from keepsake.repository.records import (
-    ArchiveInfo,
-    ExperimentRecord,
-    format_time,
-    utc_now,
-)
+from keepsake.repository.json_values import format_time, utc_now
 from keepsake.repository.status import Heartbeat
 from keepsake.storage import DiskStorage, MemoryStorage, OverlayStorage, from_url
 from keepsake.storage.base import Bucket
@@ -40,6 +35,7 @@ if TYPE_CHECKING:
     from keepsake.repository.archive import ArchivedFile, OpenedArchive, PassingCheck
     from keepsake.repository.history import Point
     from keepsake.repository.journal import JournalDirectory
+    from keepsake.repository.records import ArchiveInfo, ExperimentRecord
     from keepsake.storage import ObjectInfo, Storage
     from keepsake.storage.locks import ProcessLock
 
@@ -233,6 +229,7 @@ class Repository:
 
     def _readable_records(self) -> Iterator[ExperimentRecord]:
         from keepsake.repository.journal import journals, replay
+        from keepsake.repository.records import ExperimentRecord
 
         # The entries first: they are dropped when the record holds them.
         places = journals(self.local_root) if self.local_root is not None else []
@@ -376,6 +373,8 @@ class Repository:
         return JournalDirectory(self.local_root, experiment_id)
 
     def _stored_record(self, experiment_id: str) -> ExperimentRecord:
+        from keepsake.repository.records import ExperimentRecord  # which a table of summaries does not need
+
         key = layout.record_key(experiment_id)
         return ExperimentRecord.from_bytes(self.storage.read(key), key=key)
 

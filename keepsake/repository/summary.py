@@ -14,19 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from keepsake.exceptions import CorruptedRecord
 from keepsake.repository import fast_json
+from keepsake.repository.json_values import INFINITY, MINUS_INFINITY, NAN, decode_value, format_time, is_comparable, parse_time
 from keepsake.repository.layout import SHORT_ID_LENGTH, id_of_json_key
-from keepsake.repository.records import (
-    INFINITY,
-    MINUS_INFINITY,
-    NAN,
-    CheckpointRecord,
-    ExperimentRecord,
-    PrimaryMetric,
-    decode_value,
-    format_time,
-    is_comparable,
-    parse_time,
-)
+from keepsake.repository.primary_metric import PrimaryMetric
 from keepsake.repository.status import Heartbeat, Outcome, Status, judge
 
 if TYPE_CHECKING:
@@ -34,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keepsake.repository.annotations import Annotation
+    from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 
 (
     _ID,
@@ -84,7 +75,8 @@ class Summary:
             ``"packages"``.
 
     Example:
-        >>> from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
+        >>> from keepsake.repository.json_values import utc_now
+        >>> from keepsake.repository.records import CheckpointRecord, ExperimentRecord
         >>> record = ExperimentRecord("4" * 64, utc_now(), {"lr": 0.1})
         >>> record.checkpoints = [CheckpointRecord("a" * 64, utc_now(), 1, metrics={"loss": 0.5})]
         >>> summary = Summary.of(record)
@@ -276,14 +268,14 @@ class Summary:
         """Return the checkpoint with the best primary metric."""
         if self._best is _UNREAD:
             best = self.best_json
-            self._best = CheckpointRecord.from_json(best) if best is not None else None
+            self._best = _checkpoint(best) if best is not None else None
         return self._best  # type: ignore[no-any-return]
 
     def latest(self) -> CheckpointRecord | None:
         """Return the checkpoint that was made last."""
         if self._latest is _UNREAD:
             latest = self.details.get("latest")
-            self._latest = CheckpointRecord.from_json(latest) if latest is not None else self.best()
+            self._latest = _checkpoint(latest) if latest is not None else self.best()
         return self._latest  # type: ignore[no-any-return]
 
     @property
@@ -383,6 +375,8 @@ def parse(content: bytes, *, key: str) -> Parsed:
     try:
         return _parsed(fast_json.loads(content), key, has_markers)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as err:
+        from keepsake.repository.records import ExperimentRecord
+
         ExperimentRecord.from_bytes(content, key=key)  # names the damage
         raise CorruptedRecord(f"the record {key} is damaged: {err}") from err
 
@@ -410,7 +404,7 @@ def summarize(raw: Mapping[str, Any], has_markers: bool = True) -> tuple[list[An
     latest = checkpoints[-1] if checkpoints and checkpoints[-1] is not best else None
     for checkpoint in (best, latest):
         if checkpoint is not None:
-            CheckpointRecord.from_json(checkpoint)  # raises where it is none
+            _checkpoint(checkpoint)  # raises where it is none
     params, outcome, ended = raw.get("params") or {}, raw.get("outcome"), raw.get("ended")
     row = [
         raw["id"],
@@ -443,6 +437,12 @@ def summarize(raw: Mapping[str, Any], has_markers: bool = True) -> tuple[list[An
         "highest": {name: max(values) for name, values in numbers.items()},
     }
     return row, details
+
+
+def _checkpoint(raw: Mapping[str, Any]) -> CheckpointRecord:
+    from keepsake.repository.records import CheckpointRecord  # which a table of summaries does not need
+
+    return CheckpointRecord.from_json(raw)
 
 
 def _flattened(params: dict[str, Any]) -> dict[str, Any] | None:

@@ -25,7 +25,8 @@ import pytest
 from keepsake import cli, messages
 from keepsake.capture.files import FileEntry
 from keepsake.repository import layout
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, PrimaryMetric
+from keepsake.repository.primary_metric import PrimaryMetric
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 
 START = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)

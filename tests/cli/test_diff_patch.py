@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from keepsake import cli
 from keepsake.capture.files import FileEntry
 from keepsake.repository import layout
-from keepsake.repository.records import ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.records import ExperimentRecord
 from keepsake.repository.repository import Repository
 
 A, B = ("a" * layout.ID_LENGTH, "b" * layout.ID_LENGTH)

@@ -18,7 +18,7 @@ import keepsake as keepsake_package
 from keepsake import Project
 from keepsake.repository import annotations, layout
 from keepsake.repository.annotations import Annotation
-from keepsake.repository.records import PrimaryMetric
+from keepsake.repository.primary_metric import PrimaryMetric
 from tests.cli.conftest import FINISHED, FINISHED_BEST, FINISHED_LATEST, Repo, Result, checkpoint, full_id
 
 Run = Callable[..., Result]

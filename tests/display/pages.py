@@ -9,7 +9,8 @@ from typing import Any
 
 from keepsake.repository.archive import ArchivedFile
 from keepsake.repository.history import Point, courses
-from keepsake.repository.records import ArchiveInfo, CheckpointRecord, ExperimentRecord, PrimaryMetric
+from keepsake.repository.primary_metric import PrimaryMetric
+from keepsake.repository.records import ArchiveInfo, CheckpointRecord, ExperimentRecord
 from keepsake.repository.status import Heartbeat
 from tests.query.samples import VAL_LOSS, full_id
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keepsake.display.experiments import ExperimentTable
 from keepsake.display.tables import View, short_length
 from keepsake.display.text import width
-from keepsake.repository.records import PrimaryMetric
+from keepsake.repository.primary_metric import PrimaryMetric
 from keepsake.repository.summary import Summary
 from tests.query.samples import NOW, checkpoint, experiment, five, full_id
 

@@ -18,7 +18,7 @@ from keepsake.display import notebook
 from keepsake.display.page import Page
 from keepsake.exceptions import StorageUnavailable
 from keepsake.repository.history import courses
-from keepsake.repository.records import PrimaryMetric
+from keepsake.repository.primary_metric import PrimaryMetric
 from keepsake.repository.summary import Summary
 from tests.display.pages import Said, file, finished
 from tests.query.samples import NOW, checkpoint, experiment, five

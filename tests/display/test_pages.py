@@ -251,7 +251,7 @@ def test_how_a_metric_changed(left: object, right: object, change: list[str]) ->
 
 
 def test_a_goal_that_is_not_shared_makes_nothing_better() -> None:
-    from keepsake.repository.records import PrimaryMetric
+    from keepsake.repository.primary_metric import PrimaryMetric
 
     records = [experiment(f"a{index}", checkpoint(f"c{index}", 1, val_loss=index + 0.5)) for index in range(2)]
     records[1].checkpoints[0].primary_metric = PrimaryMetric("val_loss", "maximize")

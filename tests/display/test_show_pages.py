@@ -22,7 +22,8 @@ from keepsake.display.details import checkpoint_details, experiment_details
 from keepsake.display.files import file_table, totals, tree
 from keepsake.display.tables import View
 from keepsake.display.text import width
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, PrimaryMetric
+from keepsake.repository.primary_metric import PrimaryMetric
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.status import Heartbeat
 from tests.display.pages import FILES, NOW, SHOWN, Said, archive, checkpoint, file, record
 from tests.query.samples import full_id

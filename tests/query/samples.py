@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from keepsake.repository.layout import ID_LENGTH
-from keepsake.repository.records import ArchiveInfo, CheckpointRecord, ExperimentRecord, PrimaryMetric
+from keepsake.repository.primary_metric import PrimaryMetric
+from keepsake.repository.records import ArchiveInfo, CheckpointRecord, ExperimentRecord
 from keepsake.repository.status import Heartbeat
 
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)

@@ -7,7 +7,8 @@ from typing import Any
 
 from keepsake.query.filters import parse
 from keepsake.repository import layout
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, PrimaryMetric
+from keepsake.repository.primary_metric import PrimaryMetric
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.summary import Summary
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from keepsake.query.compare import Comparison, MetricPair, Pair, Side, compare
 from keepsake.repository import layout
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, PrimaryMetric
+from keepsake.repository.primary_metric import PrimaryMetric
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from keepsake.exceptions import InvalidQuery
 from keepsake.query.filters import nearest, parse, select
-from keepsake.repository.records import PrimaryMetric
+from keepsake.repository.primary_metric import PrimaryMetric
 from keepsake.repository.status import Heartbeat
 from keepsake.repository.summary import Summary
 from tests.query.summaries import LOSS, NOW, START, checkpoint, matches, summary

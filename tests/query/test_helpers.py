@@ -12,7 +12,8 @@ import pytest
 from keepsake.query import entries, helpers
 from keepsake.query.index import Index
 from keepsake.repository import layout
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage.disk import DiskStorage
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from keepsake.query.index import Index
 from keepsake.repository import layout
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, PrimaryMetric, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.primary_metric import PrimaryMetric
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.repository.summary import Summary, parse
 from keepsake.storage import DiskStorage, MemoryStorage

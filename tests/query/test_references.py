@@ -15,7 +15,8 @@ from keepsake.query.references import Match, parse, resolve
 from keepsake.repository import annotations as said
 from keepsake.repository import layout
 from keepsake.repository.annotations import Alias, Annotation
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, PrimaryMetric
+from keepsake.repository.primary_metric import PrimaryMetric
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage import MemoryStorage
 from tests.query.summaries import LOSS, START

@@ -18,7 +18,8 @@ from keepsake.query import code
 from keepsake.query.compare import Side, compare
 from keepsake.query.saved import MISSING, NOT_STORED_YET, NOTHING_SAVED, SavedFiles, TreeComparison
 from keepsake.repository import layout
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage import MemoryStorage
 

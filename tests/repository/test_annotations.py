@@ -16,7 +16,8 @@ from keepsake.exceptions import CorruptedRecord, DoesNotExist, InvalidName
 from keepsake.repository import annotations as said
 from keepsake.repository import layout
 from keepsake.repository.annotations import Alias, Annotation, check_label
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage import DiskStorage, MemoryStorage
 

@@ -15,7 +15,8 @@ from keepsake.repository import annotations as said
 from keepsake.repository import layout, verify
 from keepsake.repository.annotations import Alias, Annotation
 from keepsake.repository.copying import copy_experiments
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage import MemoryStorage
 

@@ -9,7 +9,8 @@ import pytest
 
 from keepsake.exceptions import WriteError
 from keepsake.repository import layout
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import BATCH_KEYS, Repository
 from keepsake.storage import MemoryStorage
 

@@ -11,7 +11,8 @@ from keepsake.capture.files import FileEntry
 from keepsake.exceptions import KeepsakeError, ReadError, StorageError
 from keepsake.recording.recorder import Recorder
 from keepsake.repository import layout
-from keepsake.repository.records import ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.records import ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage import DiskStorage
 from tests.storage.faults import Fault, FaultyDisk

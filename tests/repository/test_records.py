@@ -15,17 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepsake.exceptions import CorruptedRecord
+from keepsake.repository.json_values import decode_value, encode_value, format_time, parse_time
 from keepsake.repository.layout import new_id, record_key
-from keepsake.repository.records import (
-    ArchiveInfo,
-    CheckpointRecord,
-    ExperimentRecord,
-    PrimaryMetric,
-    decode_value,
-    encode_value,
-    format_time,
-    parse_time,
-)
+from keepsake.repository.primary_metric import PrimaryMetric
+from keepsake.repository.records import ArchiveInfo, CheckpointRecord, ExperimentRecord
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=10).filter(
     lambda text: text not in ("[NaN]", "[+Infinity]", "[-Infinity]")

@@ -11,7 +11,8 @@ import pytest
 from keepsake.capture.files import FileEntry
 from keepsake.exceptions import CorruptedRecord, DoesNotExist, ReadError
 from keepsake.repository import layout
-from keepsake.repository.records import CheckpointRecord, ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage import Body, DiskStorage, MemoryStorage
 

@@ -15,7 +15,8 @@ import pytest
 
 from keepsake import Project
 from keepsake.repository import layout, verify
-from keepsake.repository.records import ExperimentRecord, utc_now
+from keepsake.repository.json_values import utc_now
+from keepsake.repository.records import ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage import from_url
 from tests.cli.conftest import Terminal
