@@ -11,10 +11,11 @@ import sqlite3
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from keepsake import messages
 from keepsake.exceptions import CorruptedRecord, KeepsakeError
+from keepsake.query.changes import Changes
 from keepsake.query.index_tables import IndexTables, id_range
 from keepsake.repository import fast_json, layout
 from keepsake.repository.cache import cache_file
@@ -34,6 +35,22 @@ T = TypeVar("T")
 
 BATCH = 1000
 """How many changed records are written together: enough to be quick, few enough to be small in memory."""
+
+
+_Row: TypeAlias = "tuple[tuple[str, int], Summary]"
+"""Key and number of an experiment, and what the tables keep of it."""
+
+
+class _ReadBefore(NamedTuple):
+    """All experiments as tables had them before it was known that nothing has changed.
+
+    Args:
+        tables: The tables.
+        rows: The experiments, oldest first.
+    """
+
+    tables: IndexTables
+    rows: list[_Row]
 
 
 class _Said(NamedTuple):
@@ -75,6 +92,7 @@ class Index:
         self._path = path
         self._tables: IndexTables | None = None
         self._listing: Listing | None = None
+        self._is_partial = False
         self._live: dict[str, ExperimentRecord] = {}
         self._said: _Said | None = None
         self._is_renewed = False
@@ -95,7 +113,14 @@ class Index:
             newest: Return only so many of the newest; all if not given.
             with_details: Whether each will be asked for its details, so that they are better read together.
         """
-        return self._answer(lambda tables: list(self._summaries(tables, tables.newest(newest, with_details=with_details))))
+        before = self._read_meanwhile(with_details=with_details) if newest is None and self._may_look_meanwhile() else None
+
+        def question(tables: IndexTables) -> list[Summary]:
+            if before is not None and before.tables is tables:
+                return list(self._completed(tables, before.rows))
+            return list(self._completed(tables, _decoded(tables.newest(newest, with_details=with_details))))
+
+        return self._answer(question)
 
     def summary(self, experiment_id: str) -> Summary | None:
         """Return one experiment by its whole ID; None if there is none."""
@@ -111,6 +136,8 @@ class Index:
         """Return what reads the whole records of these experiments, also after the index has looked anew."""
         from keepsake.query.listed import ListedRecords
 
+        if self._is_partial:
+            self.forget()
         return ListedRecords(self.repository, self._refreshed(), self._live)
 
     def count(self) -> int:
@@ -165,6 +192,7 @@ class Index:
     def forget(self) -> None:
         """Look at the repository anew at the next question."""
         self._listing = None
+        self._is_partial = False
 
     # --- answers ----------------------------------------------------------------------------------------------------
 
@@ -180,12 +208,13 @@ class Index:
             return question(self._opened())
 
     def _summary(self, tables: IndexTables, key: str, number: int, content: bytes) -> Summary:
-        [summary] = self._summaries(tables, [(key, number, content, None)])
+        [summary] = self._completed(tables, _decoded([(key, number, content, None)]))
         return summary
 
-    def _summaries(self, tables: IndexTables, rows: Iterable[tuple[str, int, bytes, bytes | None]]) -> Iterator[Summary]:
+    def _completed(self, tables: IndexTables, rows: Iterable[_Row]) -> Iterator[Summary]:
+        """Yield the summaries of rows with what is known besides."""
         listing, said, live = self._refreshed(), self._what_is_said(tables), self._live
-        for (key, number), summary in _decoded(rows):
+        for (key, number), summary in rows:
             experiment_id = summary.id
             if experiment_id in live:
                 summary = Summary.of(live[experiment_id])
@@ -236,39 +265,80 @@ class Index:
 
     def _refreshed(self) -> Listing:
         if self._listing is None:
-            self.repository.check()
-            # Where an experiment is being recorded, its journal is read before its record: an entry leaves it when the record holds it.
-            self._live = dict(self._read_live())
-            listing = self.repository.listing()
-            try:
-                self._update(listing)
-            except sqlite3.Error as err:
-                self._do_without_the_file(damaged=not isinstance(err, sqlite3.OperationalError))
-                self._update(listing)
-            self._listing = listing
-            self._said = None
+            self._prepare()
+            self._listing = self._updated()
         return self._listing
+
+    def _may_look_meanwhile(self) -> bool:
+        if self._listing is not None or self.helpers < 2 or self._path is None:
+            return False
+        from keepsake.query.ahead import Look
+
+        return Look.is_worth_it(self.repository, self._path)
+
+    def _read_meanwhile(self, *, with_details: bool) -> _ReadBefore | None:
+        """Read the tables while a child looks what has changed; return what is in them if nothing has."""
+        from keepsake.query.ahead import Look
+
+        self._close()
+        self._prepare()
+        assert self._path is not None
+        try:
+            look = Look(self.repository, self._path)
+        except OSError:
+            return None
+        tables = self._opened()
+        try:
+            before = _ReadBefore(tables, list(_decoded(tables.newest(None, with_details=with_details))))
+        except (sqlite3.Error, ValueError):
+            before = None  # whoever asks now finds the same, and mends it
+        changes = look.changes()
+        if changes is None:
+            return None
+        self._listing, self._is_partial = self._updated(changes), True
+        return before if not (changes.changed or changes.gone) else None
+
+    def _prepare(self) -> None:
+        self.repository.check()
+        self._said = None
+        # Where an experiment is being recorded, its journal is read before its record: an entry leaves it when the record holds it.
+        self._live = dict(self._read_live())
 
     def _read_live(self) -> Iterator[tuple[str, ExperimentRecord]]:
         for experiment_id in self.repository.live_ids():
             with suppress(KeepsakeError):
                 yield experiment_id, self.repository.load(experiment_id)
 
-    def _update(self, listing: Listing) -> None:
+    def _updated(self, changes: Changes | None = None) -> Listing:
+        """Bring the tables up to date and return the listing that they follow.
+
+        Args:
+            changes: What they lack; looked for if not given.
+        """
+        try:
+            return self._update(changes)
+        except sqlite3.Error as err:
+            self._do_without_the_file(damaged=not isinstance(err, sqlite3.OperationalError))
+            # The new ones lack all.
+            return self._update(None)
+
+    def _update(self, changes: Changes | None) -> Listing:
         tables = self._opened()
-        known: dict[str, str] = dict(tables.rows("SELECT key, etag FROM experiments"))
-        changed = [info for info in listing.records if known.get(info.key) != info.etag]
-        if changed:
+        if changes is None:
+            known: dict[str, str] = dict(tables.rows("SELECT key, etag FROM experiments"))
+            changes = Changes.between(known, self.repository.listing())
+        listing = changes.listing
+        if changes.changed:
             from keepsake.query.entries import entries
 
-            etags = {info.key: info.etag for info in changed}
-            for batch in _batches(entries(self.repository, changed, listing.records, self.helpers)):
+            etags = {info.key: info.etag for info in changes.changed}
+            for batch in _batches(entries(self.repository, changes.changed, listing.records, self.helpers)):
                 tables.put_experiments([(etags[entry.key], entry) for entry in batch], listing.at_s)
             tables.widen()
-        gone = known.keys() - {info.key for info in listing.records}
-        if gone:
-            tables.remove_experiments(gone, listing.at_s)
+        if changes.gone:
+            tables.remove_experiments(changes.gone, listing.at_s)
         self._update_others(tables, listing.others)
+        return listing
 
     def _update_others(self, tables: IndexTables, present: Sequence[ObjectInfo]) -> None:
         known: dict[str, str] = dict(tables.rows("SELECT key, etag FROM others"))
@@ -286,11 +356,14 @@ class Index:
                 self._do_without_the_file(damaged=not isinstance(err, sqlite3.OperationalError | OSError))
         return self._tables or self._opened()
 
-    def _do_without_the_file(self, *, damaged: bool) -> None:
-        """Begin anew: with a new file where the old one was damaged, in memory where it cannot be used or is damaged again."""
+    def _close(self) -> None:
         if self._tables is not None:
             self._tables.close()
             self._tables = None
+
+    def _do_without_the_file(self, *, damaged: bool) -> None:
+        """Begin anew: with a new file where the old one was damaged, in memory where it cannot be used or is damaged again."""
+        self._close()
         path, self._path = self._path, None
         if damaged and path is not None and not self._is_renewed:
             self._is_renewed = True
@@ -308,7 +381,7 @@ def _warning() -> Iterator[None]:
         messages.warning(f"{err.message}; it is ignored")
 
 
-def _decoded(rows: Iterable[tuple[str, int, bytes, bytes | None]]) -> Iterator[tuple[tuple[str, int], Summary]]:
+def _decoded(rows: Iterable[tuple[str, int, bytes, bytes | None]]) -> Iterator[_Row]:
     """Yield the key and the number of each row with the summary that it holds."""
     for batch in _batches(rows):
         contents = fast_json.loads_all([row[2] for row in batch])
