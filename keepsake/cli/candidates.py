@@ -7,7 +7,7 @@ must not be able to run anything.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import click
 
@@ -15,10 +15,10 @@ from keepsake.cli import ALIASES, COMMANDS, cli
 from keepsake.repository import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from keepsake.query.known import Known
-    from keepsake.repository.summary import Summary
+    from keepsake.repository.summary import CheckpointRow, Summary
 
 _INERT = re.compile(r"[\w@%+,./:=^-][\w@%+,./:=^~-]*")
 """Words without anything that a shell takes for more."""
@@ -306,34 +306,39 @@ def _experiment(summary: Summary, name: str) -> str:
     return ", ".join(filter(None, (started, summary.outcome, _score(summary, summary.best_row), name)))
 
 
-def _score(summary: Summary, row: Mapping[str, Any] | None) -> str:
+def _score(summary: Summary, row: CheckpointRow | None) -> str:
     """Return the primary metric of one of an experiment's checkpoints; "" where there is none."""
     from keepsake.display.text import cell
     from keepsake.repository.json_values import decode_value
+    from keepsake.repository.summary import METRICS
 
     metric = summary.primary_metric
-    values = (row or {}).get("metrics") or {}
+    values = (row[METRICS] if row is not None else None) or {}
     return f"{metric.name} {cell(decode_value(values[metric.name]))}" if metric is not None and metric.name in values else ""
 
 
 def _checkpoint(id: str, owner: Summary) -> str:
+    from keepsake.repository.summary import ID, STEP
+
     what = f"checkpoint of {layout.short_id(owner.id)}"
     for row in (owner.best_row, owner.latest_row):
-        if row is not None and row["id"].startswith(id):
-            return ", ".join(filter(None, (what, f"step {row['step']}", _score(owner, row))))
+        if row is not None and row[ID].startswith(id):
+            return ", ".join(filter(None, (what, f"step {row[STEP]}", _score(owner, row))))
     return what
 
 
 def _checkpoints_of(reference: str, known: Known) -> Iterator[tuple[str, str]]:
     """Yield what may stand behind the @ of an experiment. Of its steps those are known of the best and the latest checkpoint."""
+    from keepsake.repository.summary import STEP
+
     summary = _experiment_of(reference, known)
     best, latest = (summary.best_row, summary.latest_row) if summary is not None else (None, None)
     for which, row in (("best", best), ("latest", latest)):
-        yield which, ", ".join(filter(None, (f"step {row['step']}", _score(summary, row)))) if summary and row else ""
+        yield which, ", ".join(filter(None, (f"step {row[STEP]}", _score(summary, row)))) if summary and row else ""
     yield "step:", "the checkpoint at this step"
     for row in (best, latest):
         if summary is not None and row is not None:
-            yield f"step:{row['step']}", _score(summary, row)
+            yield f"step:{row[STEP]}", _score(summary, row)
 
 
 def _experiment_of(reference: str, known: Known) -> Summary | None:

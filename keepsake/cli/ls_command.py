@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keepsake.project import Project
     from keepsake.query.filters import Filter
     from keepsake.query.index import Index
+    from keepsake.query.index_tables import Part
     from keepsake.repository.summary import Summary
 
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "md", "ids")
@@ -161,14 +162,14 @@ class _Found(NamedTuple):
     @classmethod
     def of(cls, index: Index, project: Project, wanted: Options) -> _Found:
         limit = _limit(project, wanted)
-        with_details = wanted.names or wanted.form in ("json", "jsonl")
+        part: Part | None = "ranges" if wanted.names else "details" if wanted.form in ("json", "jsonl") else None
         if not (wanted.filters or wanted.sort_keys or wanted.running):
             # The usual case needs only the newest, which are the last.
-            return cls(index.summaries(limit, with_details=with_details), [], ["created"], index.count())
+            return cls(index.summaries(limit, part), [], ["created"], index.count())
         from keepsake.query.filters import parse, select
 
         filters = [parse(text) for text in wanted.filters]
-        everything = index.summaries()
+        everything = index.summaries(part=part)
         found = select(everything, filters)
         if wanted.running:
             found = [summary for summary in found if summary.status.word == "running"]

@@ -12,12 +12,13 @@ from keepsake.display.sparkline import sparkline
 from keepsake.display.tables import STATUS_STYLES, Column, View, fitting, hidden_columns, lines
 from keepsake.exceptions import InvalidQuery
 from keepsake.repository.json_values import is_comparable
+from keepsake.repository.summary import ID, STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from keepsake.repository.primary_metric import PrimaryMetric
-    from keepsake.repository.summary import Summary
+    from keepsake.repository.summary import CheckpointRow, Summary
 
 CHOSEN, BEST, PARAM, LATEST, METRIC, LATE_PARAM, USER, HOST, SAME_LATEST = range(1, 10)
 """Which columns are shown where a terminal is too narrow for all: those with the lowest rank."""
@@ -280,9 +281,9 @@ class ExperimentTable:
         yield self._fixed("best_checkpoint", lambda: best, lambda: _ids(self._best_of), (BEST, 0), wanted=any(best))
         yield self._fixed("latest_checkpoint", lambda: latest, lambda: _ids(self._latest_of), latest_keep, wanted=any(latest))
 
-    def _checkpoints(self, checkpoints: Sequence[dict[str, Any] | None]) -> list[str]:
+    def _checkpoints(self, checkpoints: Sequence[CheckpointRow | None]) -> list[str]:
         short = self._view.short
-        return [f"{one['id'][:short]} (step {one.get('step') or 0})" if one is not None else "" for one in checkpoints]
+        return [f"{one[ID][:short]} (step {one[STEP] or 0})" if one is not None else "" for one in checkpoints]
 
     def _is_wanted(self, name: str, values: Sequence[Any]) -> bool:
         return self._view.every or name in self._mentioned or _differs(values)
@@ -440,12 +441,12 @@ def _shared_metric(summaries: Sequence[Summary]) -> PrimaryMetric | None:
     return metrics.pop() if len(metrics) == 1 else None
 
 
-def _ids(checkpoints: Sequence[dict[str, Any] | None]) -> list[Any]:
-    return [one["id"] if one is not None else _NOTHING for one in checkpoints]
+def _ids(checkpoints: Sequence[CheckpointRow | None]) -> list[Any]:
+    return [one[ID] if one is not None else _NOTHING for one in checkpoints]
 
 
 def _best_row(
-    metrics: Sequence[dict[str, Any]], best: Sequence[dict[str, Any] | None], metric: PrimaryMetric | None
+    metrics: Sequence[dict[str, Any]], best: Sequence[CheckpointRow | None], metric: PrimaryMetric | None
 ) -> int | None:
     if metric is None:
         return None
@@ -456,5 +457,5 @@ def _best_row(
 
 def best_row(summaries: Sequence[Summary]) -> int | None:
     """Return which of these experiments is the best by the primary metric that they share; None where there is no such."""
-    metrics, best = [summary.shown_metrics for summary in summaries], [summary.best_json for summary in summaries]
+    metrics, best = [summary.shown_metrics for summary in summaries], [summary.best_row for summary in summaries]
     return _best_row(metrics, best, _shared_metric(summaries))

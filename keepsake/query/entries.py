@@ -28,7 +28,8 @@ class Entry(NamedTuple):
         key: The record's key.
         created: When the experiment was started, as the format has it.
         summary: JSON of the row of a summary.
-        details: JSON of the rest of it.
+        details: JSON of its details.
+        ranges: JSON of the names and ranges of its metrics.
         ids: All its IDs; see `packed`.
         packages: JSON of the versions of packages.
     """
@@ -37,6 +38,7 @@ class Entry(NamedTuple):
     created: str
     summary: bytes
     details: bytes
+    ranges: bytes
     ids: bytes
     packages: bytes
 
@@ -53,6 +55,7 @@ class Entry(NamedTuple):
             parsed.created,
             fast_json.dumps(parsed.row).encode(),
             fast_json.dumps(parsed.details).encode(),
+            fast_json.dumps(parsed.ranges).encode(),
             packed(parsed.ids),
             parsed.packages.encode(),
         )

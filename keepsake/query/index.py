@@ -14,9 +14,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from keepsake import messages
-from keepsake.exceptions import CorruptedRecord, KeepsakeError
+from keepsake.exceptions import CorruptedRecord, DoesNotExist, KeepsakeError
 from keepsake.query.changes import Changes
-from keepsake.query.index_tables import IndexTables, id_range
+from keepsake.query.index_tables import IndexTables, Part, id_range
 from keepsake.repository import fast_json, layout
 from keepsake.repository.cache import cache_file
 from keepsake.repository.summary import Summary
@@ -104,21 +104,21 @@ class Index:
 
     # --- questions --------------------------------------------------------------------------------------------------
 
-    def summaries(self, newest: int | None = None, *, with_details: bool = False) -> list[Summary]:
+    def summaries(self, newest: int | None = None, part: Part | None = None) -> list[Summary]:
         """Return the experiments, oldest first.
 
         A record that is deleted meanwhile is left out. One that is damaged is left out with a warning that names it.
 
         Args:
             newest: Return only so many of the newest; all if not given.
-            with_details: Whether each will be asked for its details, so that they are better read together.
+            part: What each will be asked for besides, so that it is better read together.
         """
-        before = self._read_meanwhile(with_details=with_details) if newest is None and self._may_look_meanwhile() else None
+        before = self._read_meanwhile(part) if newest is None and self._may_look_meanwhile() else None
 
         def question(tables: IndexTables) -> list[Summary]:
             if before is not None and before.tables is tables:
                 return list(self._completed(tables, before.rows))
-            return list(self._completed(tables, _decoded(tables.newest(newest, with_details=with_details))))
+            return list(self._completed(tables, _decoded(tables.newest(newest, part), part)))
 
         return self._answer(question)
 
@@ -256,10 +256,15 @@ class Index:
         return said
 
     def _rest(self, tables: IndexTables, number: int, experiment_id: str, what: str) -> Mapping[str, Any]:
+        with suppress(sqlite3.Error, ValueError):
+            found = tables.rest(what, number)
+            if found is not None:
+                return found
+        # Damaged, or deleted meanwhile.
         try:
-            return tables.rest(what, number)
-        except (sqlite3.Error, ValueError):
-            return Summary.of(self.repository.load(experiment_id)).load(what)
+            return Summary.of(self.repository.load(experiment_id)).kept_apart(what)
+        except DoesNotExist:
+            return {}
 
     # --- being up to date -------------------------------------------------------------------------------------------
 
@@ -276,7 +281,7 @@ class Index:
 
         return Look.is_worth_it(self.repository, self._path)
 
-    def _read_meanwhile(self, *, with_details: bool) -> _ReadBefore | None:
+    def _read_meanwhile(self, part: Part | None) -> _ReadBefore | None:
         """Read the tables while a child looks what has changed; return what is in them if nothing has."""
         from keepsake.query.ahead import Look
 
@@ -289,7 +294,7 @@ class Index:
             return None
         tables = self._opened()
         try:
-            before = _ReadBefore(tables, list(_decoded(tables.newest(None, with_details=with_details))))
+            before = _ReadBefore(tables, list(_decoded(tables.newest(None, part), part)))
         except (sqlite3.Error, ValueError):
             before = None  # whoever asks now finds the same, and mends it
         changes = look.changes()
@@ -381,13 +386,16 @@ def _warning() -> Iterator[None]:
         messages.warning(f"{err.message}; it is ignored")
 
 
-def _decoded(rows: Iterable[tuple[str, int, bytes, bytes | None]]) -> Iterator[_Row]:
-    """Yield the key and the number of each row with the summary that it holds."""
+def _decoded(rows: Iterable[tuple[str, int, bytes, bytes | None]], part: Part | None = None) -> Iterator[_Row]:
+    """Yield the key and the number of each row with the summary that it holds, and with this part of it."""
     for batch in _batches(rows):
         contents = fast_json.loads_all([row[2] for row in batch])
-        details = fast_json.loads_all([row[3] or b"null" for row in batch])
-        for row, content, rest in zip(batch, contents, details, strict=True):
-            yield row[:2], Summary(content, rest)
+        if part is None:
+            yield from ((row[:2], Summary(content)) for row, content in zip(batch, contents, strict=True))
+        else:
+            parts = fast_json.loads_all([row[3] or b"{}" for row in batch])
+            for row, content, found in zip(batch, contents, parts, strict=True):
+                yield row[:2], Summary(content, {part: found})
 
 
 def _ids(record: ExperimentRecord) -> Iterator[str]:

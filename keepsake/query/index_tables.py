@@ -8,7 +8,7 @@ import struct
 from bisect import bisect_left
 from contextlib import suppress
 from itertools import count, islice, repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from keepsake.repository import fast_json
 from keepsake.repository.layout import SHORT_ID_LENGTH
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from keepsake.query.entries import Entry
 
-VERSION = 2
+Part: TypeAlias = Literal["details", "ranges"]
+"""What is kept apart of a summary."""
+
+VERSION = 3
 """Of the tables and of what stands in them. A file of another version is made anew."""
 
 PATIENCE_S = 5.0
@@ -40,6 +43,7 @@ CREATE TABLE experiments (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, 
                           listed REAL NOT NULL);
 CREATE TABLE summaries (number INTEGER PRIMARY KEY, summary BLOB NOT NULL);
 CREATE TABLE details (number INTEGER PRIMARY KEY, details BLOB NOT NULL);
+CREATE TABLE ranges (number INTEGER PRIMARY KEY, ranges BLOB NOT NULL);
 CREATE TABLE ids (number INTEGER PRIMARY KEY, ids BLOB NOT NULL);
 CREATE TABLE packages (number INTEGER PRIMARY KEY, packages BLOB NOT NULL);
 CREATE TABLE others (key TEXT PRIMARY KEY, etag TEXT NOT NULL, content BLOB NOT NULL) WITHOUT ROWID;
@@ -48,7 +52,7 @@ INSERT INTO state VALUES ({SHORT_ID_LENGTH});
 PRAGMA user_version = {VERSION};
 """
 
-_PARTS = {"summaries": "summary", "details": "details", "ids": "ids", "packages": "packages"}
+_PARTS = {"summaries": "summary", "details": "details", "ranges": "ranges", "ids": "ids", "packages": "packages"}
 """The tables with what is kept of each experiment by its number, and which part of an entry that is."""
 
 
@@ -159,20 +163,20 @@ class IndexTables:
                 for table in (*_PARTS, "experiments"):
                     self._database.execute(f"DELETE FROM {table} WHERE number = ?", (number,))
 
-    def newest(self, limit: int | None, *, with_details: bool = False) -> list[tuple[str, int, bytes, bytes | None]]:
-        """Return key, number, summary and details of the newest experiments, oldest first.
+    def newest(self, limit: int | None, part: Part | None = None) -> list[tuple[str, int, bytes, bytes | None]]:
+        """Return key, number, summary and another part of the newest experiments, oldest first.
 
         Args:
             limit: How many; None for all.
-            with_details: Whether the details are wanted as well.
+            part: Which part is wanted as well.
         """
-        details, joined = ("details", "JOIN details USING (number)") if with_details else ("NULL", "")
+        joined = f"JOIN {part} USING (number)" if part else ""
         chosen = (
             "" if limit is None else "WHERE number IN (SELECT number FROM experiments ORDER BY created DESC, key DESC LIMIT ?)"
         )
         # In one statement: another process may write between two.
         rows = self.rows(
-            f"SELECT created, key, number, summary, {details} FROM summaries JOIN experiments USING (number) {joined} {chosen}",
+            f"SELECT created, key, number, summary, {part or 'NULL'} FROM summaries JOIN experiments USING (number) {joined} {chosen}",
             () if limit is None else (limit,),
         )
         rows.sort()
@@ -188,10 +192,10 @@ class IndexTables:
         found = self.rows("SELECT number FROM experiments WHERE key = ?", (key,))
         return int(found[0][0]) if found else None
 
-    def rest(self, what: str, number: int) -> dict[str, Any]:
-        """Return the ``details`` or the ``packages`` of an experiment."""
+    def rest(self, what: str, number: int) -> dict[str, Any] | None:
+        """Return the ``details``, the ``ranges`` or the ``packages`` of an experiment; None if they are not there."""
         found = self.rows(f"SELECT {what} FROM {what} WHERE number = ?", (number,))
-        return fast_json.loads(found[0][0]) if found else {}
+        return fast_json.loads(found[0][0]) if found else None
 
     # --- other objects ----------------------------------------------------------------------------------------------
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from keepsake.exceptions import InvalidQuery
 from keepsake.repository.json_values import decode_value, utc_now
+from keepsake.repository.summary import METRICS, STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
-    from keepsake.repository.summary import Summary
+    from keepsake.repository.summary import CheckpointRow, Summary
 
     Getter: TypeAlias = Callable[[Summary], Any]
 
@@ -167,7 +168,7 @@ def _metric(name: str) -> tuple[str, Getter]:
     return "any", lambda summary: _dig(summary.shown_metrics, name, splits)
 
 
-def _metric_of(choose: Callable[[Summary], dict[str, Any] | None], name: str) -> tuple[str, Getter]:
+def _metric_of(choose: Callable[[Summary], CheckpointRow | None], name: str) -> tuple[str, Getter]:
     """Get a metric of one checkpoint, or its step. It is read as it stands in the record: there are thousands of them."""
     splits = _splits(name)
 
@@ -175,7 +176,7 @@ def _metric_of(choose: Callable[[Summary], dict[str, Any] | None], name: str) ->
         checkpoint = choose(summary)
         if checkpoint is None:
             return MISSING
-        value = _dig(checkpoint["metrics"] or {}, name, splits)
+        value = _dig(checkpoint[METRICS] or {}, name, splits)
         if value is not MISSING:
             return decode_value(value)
         return _step(checkpoint) if name == "step" else MISSING
@@ -183,8 +184,8 @@ def _metric_of(choose: Callable[[Summary], dict[str, Any] | None], name: str) ->
     return "any", get
 
 
-def _step(checkpoint: dict[str, Any] | None) -> int:
-    return int(checkpoint["step"] or 0) if checkpoint is not None else 0
+def _step(checkpoint: CheckpointRow | None) -> int:
+    return int(checkpoint[STEP] or 0) if checkpoint is not None else 0
 
 
 def _git(name: str) -> tuple[str, Getter]:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from keepsake.exceptions import CorruptedRecord
 from keepsake.repository import fast_json
@@ -50,6 +50,12 @@ if TYPE_CHECKING:
 ) = range(20)
 """Where the values stand in a row: what a table of thousands and most filters need. Names for each would take half of the time."""
 
+CheckpointRow: TypeAlias = "Sequence[Any]"
+"""ID, step and metrics of a checkpoint, as they stand in the record."""
+
+ID, STEP, METRICS = range(3)
+"""Where these stand."""
+
 _MARKERS = tuple(f'"{marker}"'.encode() for marker in (NAN, INFINITY, MINUS_INFINITY))
 
 _NUMBERS = {int, float}
@@ -62,7 +68,7 @@ class Summary:
 
     Args:
         row: What `summarize` has made of the record.
-        details: The rest of that; loaded when it is asked for if not given.
+        apart: What is kept apart of that, by name, as far as it is at hand; the rest is loaded when it is asked for.
         heartbeat: The last sign of life, where one is known and the experiment has not ended.
         is_uploaded: Whether the store that it was recorded for has all of it.
 
@@ -71,8 +77,8 @@ class Summary:
         is_uploaded: As given.
         annotation: Name, tags and notes, if somebody has given it some.
         aliases: The aliases of its checkpoints, by name: the ID of each one's checkpoint.
-        load: Returns what is kept apart, because few questions are about it: the ``"details"`` that `summarize` has made, or the
-            ``"packages"``.
+        load: Returns what is kept apart, because few questions are about it: the ``"details"`` or the ``"ranges"`` that `summarize`
+            has made, or the ``"packages"``.
 
     Example:
         >>> from keepsake.repository.json_values import utc_now
@@ -96,13 +102,13 @@ class Summary:
     def __init__(
         self,
         row: Sequence[Any],
-        details: Mapping[str, Any] | None = None,
+        apart: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
         *,
         heartbeat: Heartbeat | None = None,
         is_uploaded: bool = True,
     ) -> None:
         self._row = row
-        self._details = details
+        self._apart = apart
         self.heartbeat = heartbeat
         self.is_uploaded = is_uploaded
         self.load: Callable[[str], Mapping[str, Any]] = _nothing
@@ -110,10 +116,9 @@ class Summary:
     @classmethod
     def of(cls, record: ExperimentRecord) -> Summary:
         """Return the summary of a record that has been loaded."""
-        row, details = summarize(record.to_json())
-        summary = cls(row, details, heartbeat=record.heartbeat, is_uploaded=record.is_uploaded)
-        summary.load = {"details": details, "packages": record.python_packages}.__getitem__
-        return summary
+        row, details, ranges = summarize(record.to_json())
+        apart = {"details": details, "ranges": ranges, "packages": record.python_packages}
+        return cls(row, apart, heartbeat=record.heartbeat, is_uploaded=record.is_uploaded)
 
     # --- fields -----------------------------------------------------------------------------------------------------
 
@@ -138,21 +143,21 @@ class Summary:
     def params(self) -> dict[str, Any]:
         """Hyperparameters by name, nested ones as dicts."""
         if self._params is None:
-            self._params = self._decoded(self._row[_PARAMS])
+            self._params = self._decoded(self.params_json)
         return self._params
 
     @property
     def params_json(self) -> dict[str, Any]:
         """The same as they stand in the record."""
-        return self._row[_PARAMS]  # type: ignore[no-any-return]
+        params = self._row[_PARAMS]
+        return fast_json.loads(params.encode()) if isinstance(params, str) else params  # type: ignore[no-any-return]
 
     @property
     def flat_params(self) -> dict[str, Any]:
         """Hyperparameters by name, nested ones with dotted names."""
         if self._flat_params is None:
-            params = self.params
             flat = self._row[_FLAT_PARAMS]
-            self._flat_params = params if flat is None else self._decoded(flat)
+            self._flat_params = self.params if flat is None else self._decoded(flat)
         return self._flat_params
 
     @property
@@ -183,7 +188,7 @@ class Summary:
     @property
     def python_packages(self) -> Mapping[str, str]:
         """Versions of the distributions that were imported, by name."""
-        return self.load("packages")
+        return self.kept_apart("packages")
 
     @property
     def keepsake_version(self) -> str:
@@ -193,7 +198,7 @@ class Summary:
     @property
     def git(self) -> dict[str, Any] | None:
         """``commit``, ``branch``, ``dirty`` and ``remote``, if the project is in a Git repository."""
-        return self.details.get("git")
+        return self.kept_apart("details").get("git")
 
     @property
     def ended(self) -> datetime | None:
@@ -252,17 +257,17 @@ class Summary:
     @property
     def metric_names(self) -> list[str]:
         """The metrics of all checkpoints, in the order in which they first came."""
-        return self.details.get("metric_names", [])  # type: ignore[no-any-return]
+        return self.kept_apart("ranges").get("metric_names", [])  # type: ignore[no-any-return]
 
     @property
     def lowest(self) -> dict[str, float]:
         """The least finite value of each metric over all checkpoints."""
-        return self.details.get("lowest", {})  # type: ignore[no-any-return]
+        return self.kept_apart("ranges").get("lowest", {})  # type: ignore[no-any-return]
 
     @property
     def highest(self) -> dict[str, float]:
         """The greatest finite value of each metric over all checkpoints."""
-        return self.details.get("highest", {})  # type: ignore[no-any-return]
+        return self.kept_apart("ranges").get("highest", {})  # type: ignore[no-any-return]
 
     def best(self) -> CheckpointRecord | None:
         """Return the checkpoint with the best primary metric."""
@@ -274,27 +279,27 @@ class Summary:
     def latest(self) -> CheckpointRecord | None:
         """Return the checkpoint that was made last."""
         if self._latest is _UNREAD:
-            latest = self.details.get("latest")
+            latest = self.kept_apart("details").get("latest")
             self._latest = _checkpoint(latest) if latest is not None else self.best()
         return self._latest  # type: ignore[no-any-return]
 
     @property
     def best_json(self) -> dict[str, Any] | None:
         """The best checkpoint as it stands in the record."""
-        return self.details.get("best")
+        return self.kept_apart("details").get("best")
 
     @property
     def latest_json(self) -> dict[str, Any] | None:
         """The checkpoint that was made last as it stands in the record."""
-        return self.details.get("latest") or self.best_json
+        return self.kept_apart("details").get("latest") or self.best_json
 
     @property
-    def best_row(self) -> dict[str, Any] | None:
+    def best_row(self) -> CheckpointRow | None:
         """ID, step and metrics of the best checkpoint as they stand in the record: a table has no time for more."""
         return self._row[_BEST]  # type: ignore[no-any-return]
 
     @property
-    def latest_row(self) -> dict[str, Any] | None:
+    def latest_row(self) -> CheckpointRow | None:
         """ID, step and metrics of the checkpoint that was made last."""
         # Kept only once where it is the best one as well.
         return self._row[_LATEST] or self._row[_BEST]  # type: ignore[no-any-return]
@@ -303,14 +308,13 @@ class Summary:
     def shown_metrics(self) -> dict[str, Any]:
         """The metrics that stand for the experiment: those of its best checkpoint, else of its latest."""
         shown = self._row[_BEST] or self._row[_LATEST]
-        return self._decoded(shown["metrics"] or {}) if shown is not None else {}
+        return self._decoded(shown[METRICS] or {}) if shown is not None else {}
 
-    @property
-    def details(self) -> Mapping[str, Any]:
-        """What is kept apart of the rest; nothing where the experiment was deleted meanwhile."""
-        if self._details is None:
-            self._details = self.load("details")
-        return self._details
+    def kept_apart(self, what: str) -> Mapping[str, Any]:
+        """Return the ``"details"``, the ``"ranges"`` or the ``"packages"``; nothing where the experiment was deleted meanwhile."""
+        if what not in self._apart:
+            self._apart = {**self._apart, what: self.load(what)}
+        return self._apart[what]
 
     # --- status -----------------------------------------------------------------------------------------------------
 
@@ -343,12 +347,14 @@ class Parsed(NamedTuple):
     Args:
         row: See `summarize`.
         details: See there.
+        ranges: See there.
         ids: The IDs of the experiment and of all its checkpoints.
         packages: JSON of the versions of the packages, by name.
     """
 
     row: list[Any]
     details: dict[str, Any]
+    ranges: dict[str, Any]
     ids: list[str]
     packages: str
 
@@ -388,8 +394,8 @@ def _parsed(raw: Mapping[str, Any], key: str, has_markers: bool) -> Parsed:
     return Parsed(*summarize(raw, has_markers), ids, fast_json.dumps(raw.get("python_packages") or {}))
 
 
-def summarize(raw: Mapping[str, Any], has_markers: bool = True) -> tuple[list[Any], dict[str, Any]]:
-    """Return what is kept of a record's JSON, again as JSON: the row of a table, and what fewer questions are about.
+def summarize(raw: Mapping[str, Any], has_markers: bool = True) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+    """Return what is kept of a record's JSON, again as JSON: the row of a table, and two parts that fewer questions are about.
 
     Args:
         raw: The record's JSON.
@@ -406,11 +412,13 @@ def summarize(raw: Mapping[str, Any], has_markers: bool = True) -> tuple[list[An
         if checkpoint is not None:
             _checkpoint(checkpoint)  # raises where it is none
     params, outcome, ended = raw.get("params") or {}, raw.get("outcome"), raw.get("ended")
+    flat = _flattened(params)
     row = [
         raw["id"],
         format_time(parse_time(raw["created"])),
-        params,
-        _flattened(params),
+        # A table needs only the flat ones, and what it does not need is read faster as a text.
+        params if flat is None else fast_json.dumps(params),
+        flat,
         raw.get("user") or "",
         raw.get("host") or "",
         raw.get("command") or "",
@@ -428,15 +436,13 @@ def summarize(raw: Mapping[str, Any], has_markers: bool = True) -> tuple[list[An
         _row_of(latest),
         has_markers,
     ]
-    details = {
-        "git": raw.get("git"),
-        "best": best,
-        "latest": latest,
+    details = {"git": raw.get("git"), "best": best, "latest": latest}
+    ranges = {
         "metric_names": list(columns),
         "lowest": {name: min(values) for name, values in numbers.items()},
         "highest": {name: max(values) for name, values in numbers.items()},
     }
-    return row, details
+    return row, details, ranges
 
 
 def _checkpoint(raw: Mapping[str, Any]) -> CheckpointRecord:
@@ -453,8 +459,8 @@ def _flattened(params: dict[str, Any]) -> dict[str, Any] | None:
     return flatten(params)
 
 
-def _row_of(checkpoint: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return {name: checkpoint.get(name) for name in ("id", "step", "metrics")} if checkpoint is not None else None
+def _row_of(checkpoint: Mapping[str, Any] | None) -> CheckpointRow | None:
+    return [checkpoint["id"], checkpoint.get("step"), checkpoint.get("metrics")] if checkpoint is not None else None
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> list[Any]:

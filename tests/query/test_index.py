@@ -244,7 +244,7 @@ def test_a_summary_says_what_its_record_says(metrics: list[dict[str, Any]], goal
     if record.checkpoints and goal is not None:
         record.checkpoints[-1].primary_metric = PrimaryMetric("loss", goal)
     parsed = parse(record.to_bytes(), key=layout.record_key(record.id))
-    summary = Summary(parsed.row, parsed.details)
+    summary = Summary(parsed.row, {"details": parsed.details, "ranges": parsed.ranges})
     assert repr(summary.params) == repr(record.params)
     assert (summary.created, summary.num_checkpoints, summary.primary_metric) == (
         record.created,

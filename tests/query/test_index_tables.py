@@ -19,7 +19,7 @@ IDS = st.builds(
 
 
 def put(tables: IndexTables, number: int, ids: list[str]) -> None:
-    tables.put_experiments([(f"etag {number}", Entry(f"key {number}", "2026", b"[]", b"{}", packed(ids), b"{}"))], number)
+    tables.put_experiments([(f"etag {number}", Entry(f"key {number}", "2026", b"[]", b"{}", b"{}", packed(ids), b"{}"))], number)
     tables.widen()
 
 
