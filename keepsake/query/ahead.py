@@ -7,7 +7,6 @@ another with reading the tables; neither needs the other. Threads would not do: 
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import threading
 from typing import TYPE_CHECKING, cast
@@ -64,6 +63,8 @@ class Look:
 
     def changes(self) -> Changes | None:
         """Wait for the child and return what it has found; None if it has died or could not look."""
+        import pickle
+
         with open(self._reading, "rb") as pipe:  # noqa: PTH123 - it has no path
             content = pipe.read()
         os.waitpid(self._child, 0)
@@ -76,6 +77,8 @@ class Look:
 def _look(repository: Repository, path: Path, writing: int) -> NoReturn:
     """Be the child. Whatever happens, it says nothing and runs nothing of what this process does at its end."""
     try:
+        import pickle
+
         known = dict(IndexTables(path).rows("SELECT key, etag FROM experiments"))
         changes = Changes.between(known, repository.listing())
         # The others are as the tables have them.

@@ -14,7 +14,7 @@ from keepsake.repository import fast_json
 from keepsake.repository.layout import SHORT_ID_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from keepsake.query.entries import Entry
@@ -231,18 +231,19 @@ class IndexTables:
 
     def widen(self) -> None:
         """Let short IDs be long enough for the IDs that have been added."""
-        new, self._new_ids = set(unpacked(self._new_ids)), bytearray()
+        new, self._new_ids = unpacked(self._new_ids), bytearray()
         if new:
             self._database.execute("UPDATE state SET short_length = max(short_length, ?)", (self._needed_length(new),))
 
-    def _needed_length(self, new: set[int]) -> int:
-        """Return how many digits tell each of some IDs from all others."""
+    def _needed_length(self, new: Collection[int]) -> int:
+        """Return how many digits tell each of some IDs, which may be there already, from all others."""
         ids = unpacked(b"".join([content for (content,) in self.rows("SELECT ids FROM ids")]))
         if len(new) > FEW:
-            return _length_to_tell_apart([*ids, *new])
+            # To tell which are there already takes less time than to look at each of them twice.
+            return _length_to_tell_apart([*ids, *set(new).difference(ids)])
         others = set(ids).difference(new)
         needed = 0
-        for id in new:
+        for id in set(new):
             needed = max(needed, _length_of_difference(min(map(id.__xor__, others), default=_NO_OTHER)))
             others.add(id)
         return needed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import threading
 from pathlib import Path
@@ -141,8 +142,8 @@ def test_a_child_that_dies_costs_nothing(place: Place, monkeypatch: pytest.Monke
 
 
 def test_a_child_that_dies_in_the_middle_of_its_answer_costs_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    dumps = ahead.pickle.dumps
-    monkeypatch.setattr(ahead.pickle, "dumps", lambda value: dumps(value)[:-3])
+    dumps = pickle.dumps
+    monkeypatch.setattr(pickle, "dumps", lambda value: dumps(value)[:-3])
     assert place.listed() == place.expected()
 
 
