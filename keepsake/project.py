@@ -51,6 +51,7 @@ class Project:
     Attributes:
         helpers: How many processes may help this one where thousands of records have to be read; default: 0. Starting some is for a
             program of its own, as the command line is: within somebody's training it would be a surprise.
+        uses_index: Whether what is known of experiments is kept in the user's cache directory, and used from there; default: True.
 
     Example:
         >>> project = Project(repository="file:///data/experiments")
@@ -72,6 +73,7 @@ class Project:
         self._index: Index | None = None
         self._index_owner = (0, 0)
         self.helpers = 0
+        self.uses_index = True
 
     @property
     def directory(self) -> Path:
@@ -124,17 +126,13 @@ class Project:
             self._repository = found
         return self._repository
 
-    def index(self, *, cached: bool = True) -> Index:
-        """Return what is known of all its experiments without reading their records, the same object at every call of a thread.
-
-        Args:
-            cached: Whether to keep what is found in the user's cache directory, and to use what is there.
-        """
+    def index(self) -> Index:
+        """Return what is known of all its experiments without reading their records, the same object at every call of a thread."""
         # It belongs to the thread that made it, and a forked child must not touch it.
         owner = (os.getpid(), threading.get_ident())
         if self._index is None or self._index_owner != owner:
             repository = self.repository_at_hand()
-            self._index = Index.of(repository) if cached else Index(repository, None)
+            self._index = Index.of(repository) if self.uses_index else Index(repository, None)
             self._index.helpers = self.helpers
             self._index_owner = owner
         return self._index

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keepsake.cli.options import common_options, examples, options, project_of, yes_option
+from keepsake.cli.options import cache_option, common_options, examples, options, project_of, yes_option
 from keepsake.exceptions import DoesNotExist, NotConfirmed, UnsavedFiles
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ NAMES_SHOWN = 10
     click.option("-f", "--force", is_flag=True, help="Overwrite and remove without asking, unsaved work too."),
     click.option("--undo", is_flag=True, help="Bring back what was there before the last checkout."),
     yes_option,
+    cache_option,
     common_options,
 )
 @click.pass_context

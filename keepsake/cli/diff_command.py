@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keepsake.cli.options import common_options, examples, json_option, options, project_of, view
+from keepsake.cli.options import cache_option, common_options, examples, json_option, options, project_of, view
 from keepsake.cli.paging import page, pager_option
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def _sections(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     click.option("--tool", metavar="COMMAND", help='Compare the code with a program, such as "meld {a} {b}".'),
     json_option,
     click.option("--exit-code", "use_exit_code", is_flag=True, help="Exit with 1 if anything differs."),
+    cache_option,
     pager_option,
     common_options,
 )

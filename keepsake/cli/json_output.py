@@ -42,18 +42,20 @@ def _harmless(text: str) -> str:
 
 def listed(record: Summary) -> dict[str, Any]:
     """Return what ``ls --json`` prints of an experiment."""
+    details = record.kept_apart("details")
+    best = details.get("best")
     return {
         "id": record.id,
         "created": record.created_text,
         "params": record.params_json,
         "command": record.command,
         "num_checkpoints": record.num_checkpoints,
-        "latest_checkpoint": record.latest_json,
-        "best_checkpoint": record.best_json,
+        "latest_checkpoint": details.get("latest") or best,
+        "best_checkpoint": best,
         "user": record.user,
         "host": record.host,
         **_status(record),
-        "git": record.git,
+        "git": details.get("git"),
         "name": record.name,
         "tags": list(record.tags),
         "notes": record.notes,

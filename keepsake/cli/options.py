@@ -70,6 +70,9 @@ common_options = options(
 )
 """Options of every command that looks at a repository."""
 
+cache_option = click.option(
+    "--no-cache", is_flag=True, expose_value=False, callback=_remember, help="Read all records anew, and keep nothing."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Answer yes to every question.")
 
@@ -81,6 +84,7 @@ def project_of(ctx: click.Context, repository: str | None) -> Project:
     from keepsake.project import Project
 
     project = Project(repository=repository, directory=ctx.ensure_object(dict).get("project_directory"))
+    project.uses_index = not ctx.ensure_object(dict).get("no_cache", False)
     project.helpers = min(os.cpu_count() or 1, MOST_HELPERS)
     return project
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keepsake.cli.options import common_options, examples, json_option, options, project_of, view
+from keepsake.cli.options import cache_option, common_options, examples, json_option, options, project_of, view
 from keepsake.cli.paging import page, pager_option
 from keepsake.exceptions import ReadError
 from keepsake.repository.layout import SHORT_ID_LENGTH
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     click.option("--code", is_flag=True, help="Show the experiment's code as a tree."),
     click.option("--path", metavar="FILE", help="Print this saved file."),
     json_option,
+    cache_option,
     pager_option,
     common_options,
 )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+FEW_BYTES = 200_000
+"""What the standard library reads in the time that it takes to load the fast one: a small listing ends before."""
+
+_read_bytes = 0
 
 
 def loads(content: bytes) -> Any:
@@ -21,11 +25,23 @@ def loads(content: bytes) -> Any:
         >>> loads(b'{"lr": 0.1}')
         {'lr': 0.1}
     """
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        # Half a surrogate pair, for one, is JSON and no Unicode.
-        return json.loads(content.decode(), parse_constant=_no_json)
+    if _is_much(content):
+        import orjson
+
+        try:
+            return orjson.loads(content)
+        except orjson.JSONDecodeError:
+            pass  # half a surrogate pair, for one, is JSON and no Unicode
+    return json.loads(content.decode(), parse_constant=_no_json)
+
+
+def _is_much(content: bytes) -> bool:
+    """Tell whether the fast library is there already, or has become worth loading with what is to be read now."""
+    if "orjson" in sys.modules:
+        return True
+    global _read_bytes
+    _read_bytes += len(content)
+    return _read_bytes > FEW_BYTES
 
 
 def loads_all(contents: Sequence[bytes]) -> list[Any]:
@@ -58,6 +74,8 @@ def dumps(value: object, *, indented: bool = False) -> str:
         >>> dumps({"lr": 0.1, "name": "\ud800"})
         '{"lr": 0.1, "name": "\\ud800"}'
     """
+    import orjson
+
     try:
         return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indented else None).decode()
     except TypeError:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Goal: TypeAlias = Literal["maximize", "minimize"]
 
 
-@dataclass(frozen=True)
-class PrimaryMetric:
+class PrimaryMetric(NamedTuple):
     """The metric by which the best checkpoint is chosen; unpacks as the pair ``(name, goal)``.
 
     Args:
@@ -28,11 +23,10 @@ class PrimaryMetric:
     name: str
     goal: Goal
 
-    def __iter__(self) -> Iterator[str]:
-        return iter((self.name, self.goal))
-
-    def __getitem__(self, key: str) -> str:
+    def __getitem__(self, key: Any) -> Any:
         # keepsake 0.4.2 gave people a dict here.
-        if key not in ("name", "goal"):
-            raise KeyError(key)
-        return str(getattr(self, key))
+        if isinstance(key, str):
+            if key not in self._fields:
+                raise KeyError(key)
+            return getattr(self, key)
+        return tuple.__getitem__(self, key)

@@ -340,12 +340,19 @@ def test_watch_needs_a_terminal(repo: Repo, keepsake: Run) -> None:
 # --- the cache --------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_cache_it_shows_the_same_and_keeps_nothing(repo: Repo, keepsake: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [["ls"], ["ps"], ["show", "eb96def", "--json"], ["diff", "eb96def", "76ab171", "--json"], ["checkout", "eb96def", "-n"]],
+)
+def test_without_a_cache_all_is_the_same_and_nothing_is_kept(
+    repo: Repo, keepsake: Run, tmp_path: Path, command: list[str]
+) -> None:
     empty = tmp_path / "empty-cache"
-    assert keepsake("ls", "--no-cache", KEEPSAKE_CACHE_DIR=str(empty)) == Result(0, PIPED, "")
+    without = keepsake(*command, "--no-cache", KEEPSAKE_CACHE_DIR=str(empty))
     assert not empty.exists()
-    assert keepsake("ls", KEEPSAKE_CACHE_DIR=str(empty)) == Result(0, PIPED, "")
-    assert empty.exists()
+    assert without == keepsake(*command, KEEPSAKE_CACHE_DIR=str(empty))
+    assert without.code == 0
+    assert list(empty.glob("*.index.sqlite"))
 
 
 def test_columns_of_the_settings_hold_where_no_flag_says_otherwise(repo: Repo, keepsake: Run) -> None:
