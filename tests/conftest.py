@@ -11,11 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from keepsake import Project, messages
 from keepsake.capture import redaction
 from keepsake.recording import exits
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("any-speed", deadline=None)
+hypothesis.settings.load_profile("any-speed")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -84,7 +84,7 @@ def over(code: dict, weights: dict) -> dict:
     return {name: value for name, value in code.items() if name not in clashes} | weights
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(present=TREES, code=TREES, weights=TREES, delete=st.booleans())
 def test_there_and_back(present: dict, code: dict, weights: dict, delete: bool) -> None:
     place = Path(tempfile.mkdtemp())

@@ -160,7 +160,7 @@ def test_whatever_was_asked_for_before_what_is_given_is_whole(project: Project, 
     checkpoint = saved(project)
     asked = st.lists(st.tuples(st.sampled_from([*FILES, "out", "out/deep", "out/deep/er", "."]), st.sampled_from(list(FILES))))
 
-    @settings(deadline=None, max_examples=25)
+    @settings(max_examples=25)
     @given(asked, st.data())
     def ask(asked: list[tuple[str, str]], data: st.DataObject) -> None:
         shutil.rmtree(cache, ignore_errors=True)

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keepsake import values
@@ -391,7 +391,6 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(ANYTHING)
 def test_whatever_comes_json_can_hold_it(value: object) -> None:
     for converted in (
@@ -403,7 +402,6 @@ def test_whatever_comes_json_can_hold_it(value: object) -> None:
         json.dumps(converted, ensure_ascii=False).encode()
 
 
-@settings(deadline=None)
 @given(ANYTHING)
 def test_converting_again_changes_nothing(value: object) -> None:
     converted, problems = convert_params({"p": value})
@@ -413,7 +411,6 @@ def test_converting_again_changes_nothing(value: object) -> None:
         assert json.dumps(again) == json.dumps(converted)
 
 
-@settings(deadline=None)
 @given(ANYTHING)
 @example({"\n": Thing()})
 @example({"\x1b[2J\u2028\ud800": Thing()})
@@ -423,7 +420,6 @@ def test_warnings_are_single_lines_of_valid_text(value: object) -> None:
         assert problem.isprintable()
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.none() | st.integers() | st.text("ab")))
 def test_json_objects_stay_as_they_are(values: dict[str, Any]) -> None:
     in_64_bits = {k: v for k, v in values.items() if not isinstance(v, int) or -(2**63) <= v < 2**63}

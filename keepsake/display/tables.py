@@ -19,6 +19,9 @@ Style: TypeAlias = Callable[[str, str], str]
 
 GAP = "  "
 
+HIDDEN_NAMED = 6
+"""So many columns that did not fit are named: what is said of a table must not be longer than the table."""
+
 UNLIMITED = 1 << 30
 """The width of a terminal on which everything may be shown."""
 
@@ -119,7 +122,8 @@ def fitting(columns: Sequence[Column], limit: int | None) -> list[Column]:
 def hidden_columns(columns: Sequence[Column], fitted: Sequence[Column]) -> str:
     """Return how many columns did not fit and which, "" for none."""
     hidden = [column.heading.lower() for column in columns if column not in fitted]
-    return f"{plural(len(hidden), 'column')} hidden: {', '.join(hidden)}" if hidden else ""
+    more = f" … {len(hidden) - HIDDEN_NAMED} more" if len(hidden) > HIDDEN_NAMED else ""
+    return f"{plural(len(hidden), 'column')} hidden: {', '.join(hidden[:HIDDEN_NAMED])}{more}" if hidden else ""
 
 
 def total_width(columns: Sequence[Column]) -> int:

@@ -408,7 +408,7 @@ def test_a_match_of_a_directory_does_not_undo_an_earlier_rule_below_it(directory
     assert names(project_files(directory, ".")) == ["results/a.txt"]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(paths=st.sets(PATHS, min_size=1, max_size=12), rules=st.lists(RULES, max_size=6))
 def test_rules_do_what_git_does(git_directory: Path, paths: set[str], rules: list[str]) -> None:
     for left in git_directory.iterdir():

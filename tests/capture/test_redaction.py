@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from keepsake.capture.redaction import REDACTED, redact_command, redact_params, redact_text, redact_url, use_names
@@ -298,7 +298,6 @@ class TestText:
 SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=12, max_size=30).map(lambda text: f"Qz{text}")
 
 
-@settings(deadline=None)
 @given(secret=SECRETS, name=st.sampled_from(SECRET_NAMES), data=st.data())
 def test_a_secret_under_a_secret_name_never_comes_out(secret: str, name: str, data: st.DataObject) -> None:
     place: Any = data.draw(st.sampled_from([secret, [secret], [[secret]], {"inner": secret}, [{"a": ["b", secret]}]]))
@@ -310,7 +309,6 @@ def test_a_secret_under_a_secret_name_never_comes_out(secret: str, name: str, da
     assert count >= 1
 
 
-@settings(deadline=None)
 @given(
     secret=SECRETS,
     name=st.sampled_from([name for name in SECRET_NAMES if name.isascii() and "." not in name]),
@@ -330,7 +328,6 @@ def test_a_secret_argument_never_comes_out(
     assert redacted[: len(before)] == before
 
 
-@settings(deadline=None)
 @given(
     st.text()
     | st.lists(st.sampled_from([*SHAPES, "https://a:b@c", "token=", "password: ", "x", " ", REDACTED, '"'])).map("".join)
@@ -340,7 +337,6 @@ def test_redacting_twice_changes_nothing(text: str) -> None:
     assert redact_text(once) == once
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*HARMLESS_NAMES]), st.none() | st.integers() | st.floats(allow_nan=False) | st.text("abc <>")

@@ -147,7 +147,7 @@ def git_apply(patch: bytes, directory: Path, *options: str) -> None:
     assert done.returncode == 0, (done.stderr.decode(), patch)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(trees(), st.sampled_from([1, 3, 10]))
 @example(({"x": File(b"a")}, {"x": File(b"a", True)}), 3)
 @example(({"x": File(b"a\n")}, {"x/y": File(b"a\n")}), 3)

@@ -1,17 +1,12 @@
-"""The pages of `keepsake show` at several widths, letter by letter, and what holds at any width for any record.
-
-After a change that is meant, ``UPDATE_GOLDEN=1 pytest tests/display/test_show_pages.py`` writes the files anew; read what Git then says.
-"""
+"""The pages of `keepsake show` at several widths, letter by letter, and what holds at any width for any record."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,15 +16,12 @@ from hypothesis import strategies as st
 from keepsake.display.details import checkpoint_details, experiment_details
 from keepsake.display.files import file_table, totals, tree
 from keepsake.display.tables import View
-from keepsake.display.text import width
 from keepsake.repository.primary_metric import PrimaryMetric
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.status import Heartbeat
+from tests.display.letters import WIDTHS, compare, fits, titled
 from tests.display.pages import FILES, NOW, SHOWN, Said, archive, checkpoint, file, record
 from tests.query.samples import full_id
-
-GOLDEN = Path(__file__).parent / "golden"
-WIDTHS = (60, 80, 120, 200, None)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -39,23 +31,6 @@ def _utc() -> Iterator[None]:
         time.tzset()
         yield
     time.tzset()
-
-
-def compare(name: str, pages: dict[str, list[str]]) -> None:
-    """Compare pages with what a file of ``golden/`` holds."""
-    text = "".join(f"--- {title} ---\n" + "".join(f"{line}\n" for line in page) for title, page in pages.items())
-    path = GOLDEN / f"{name}.txt"
-    if os.environ.get("UPDATE_GOLDEN"):
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
-
-
-def titled(width: int | None) -> str:
-    return f"{width} columns" if width is not None else "a pipe"
-
-
-def fits(page: list[str], limit: int | None) -> bool:
-    return limit is None or max(map(width, page)) <= limit
 
 
 # --- letter by letter -------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keepsake.display.tables import GAP, Column, fitting, lines, short_length
@@ -29,7 +29,6 @@ def table_width(columns: list[Column]) -> int:
     return sum(column.width for column in columns) + len(GAP) * (len(columns) - 1)
 
 
-@settings(deadline=None)
 @given(tables(), st.integers(1, 120))
 def test_a_table_fits_or_only_what_must_stay_is_left(columns: list[Column], limit: int) -> None:
     kept = fitting(columns, limit)
@@ -41,7 +40,6 @@ def test_a_table_fits_or_only_what_must_stay_is_left(columns: list[Column], limi
         assert all(width(line) <= limit for line in lines(kept))
 
 
-@settings(deadline=None)
 @given(tables(), st.integers(1, 120))
 def test_nothing_is_dropped_in_vain(columns: list[Column], limit: int) -> None:
     if table_width(columns) <= limit:
@@ -49,7 +47,6 @@ def test_nothing_is_dropped_in_vain(columns: list[Column], limit: int) -> None:
     assert fitting(columns, None) == columns
 
 
-@settings(deadline=None)
 @given(tables())
 def test_columns_stand_below_each_other(columns: list[Column]) -> None:
     columns.append(Column("END", ["end"] * len(columns[0].cells)))
@@ -69,7 +66,6 @@ def test_colours_take_no_room() -> None:
     assert coloured == ["A    B", "<red>x</red>    1", "yy  22"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(alphabet="01", min_size=64, max_size=64), max_size=20))
 def test_short_ids_tell_all_apart(ids: list[str]) -> None:
     length = short_length(ids)

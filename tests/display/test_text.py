@@ -9,7 +9,7 @@ import unicodedata
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keepsake.display.text import (
@@ -37,13 +37,11 @@ finite = st.floats(-1e300, 1e300)
 # --- numbers --------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(finite)
 def test_a_number_keeps_four_significant_digits(value: float) -> None:
     assert float(number(value)) == pytest.approx(value, rel=5.1e-4, abs=0)
 
 
-@settings(deadline=None)
 @given(st.integers())
 def test_whole_numbers_are_exact(value: int) -> None:
     assert int(number(value)) == value
@@ -73,7 +71,6 @@ def test_numbers(value: float, shown: str) -> None:
 numeric = st.integers() | finite | st.sampled_from([math.nan, math.inf, -math.inf])
 
 
-@settings(deadline=None)
 @given(st.lists(numeric | st.booleans() | st.none() | st.text()))
 def test_a_column_has_one_cell_a_value_and_never_fails(values: list[object]) -> None:
     cells = column(values)
@@ -83,7 +80,6 @@ def test_a_column_has_one_cell_a_value_and_never_fails(values: list[object]) -> 
             assert float(shown) == pytest.approx(value, rel=1e-3, abs=0)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0.001, 900), min_size=1))
 def test_the_decimals_of_a_column_stand_below_each_other(values: list[float]) -> None:
     assert len({len(shown.partition(".")[2]) for shown in column(values)}) == 1
@@ -102,7 +98,6 @@ def test_columns() -> None:
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1e9))
 def test_an_age_is_rounded_down_to_its_largest_unit(seconds: float) -> None:
     shown = age(seconds)
@@ -110,7 +105,6 @@ def test_an_age_is_rounded_down_to_its_largest_unit(seconds: float) -> None:
     assert int(shown[:-1]) * unit <= seconds < (int(shown[:-1]) + 1) * unit
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1e9))
 def test_a_span_loses_less_than_its_smallest_unit(seconds: float) -> None:
     shown = span(seconds)
@@ -125,7 +119,6 @@ def test_a_clock_that_runs_behind_gives_zero(seconds: float) -> None:
     assert (age(seconds), span(seconds)) == ("0s", "0s")
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**15))
 def test_a_size_is_near_and_short(size_bytes: int) -> None:
     amount, unit = size(size_bytes).split()
@@ -159,7 +152,6 @@ def test_plurals() -> None:
 nasty = st.text() | st.text(alphabet=st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp", "Mn", "So", "Lo"]))
 
 
-@settings(deadline=None)
 @given(nasty)
 def test_what_is_safe_cannot_steer_and_can_be_printed(text: str) -> None:
     shown = safe(text)
@@ -191,7 +183,6 @@ recorded = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(recorded)
 def test_any_recorded_value_is_one_safe_line(value: object) -> None:
     shown = cell(value)
@@ -199,7 +190,6 @@ def test_any_recorded_value_is_one_safe_line(value: object) -> None:
     assert len(shown.splitlines()) <= 1
 
 
-@settings(deadline=None)
 @given(nasty, st.integers(1, 40))
 def test_a_cut_text_never_takes_more_than_its_room(text: str, limit: int) -> None:
     text = safe(text)

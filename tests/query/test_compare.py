@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keepsake.query.compare import Comparison, MetricPair, Pair, Side, compare
@@ -40,7 +40,6 @@ def metric(left: Any, right: Any, goal: str | None = None) -> MetricPair:
     return comparison.metrics[0]
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=3), values, max_size=4), metrics)
 def test_nothing_differs_from_itself(params: dict[str, Any], metrics: dict[str, Any]) -> None:
     one = side(params, metrics, python_packages={"torch": "2.9.1"})
@@ -50,7 +49,6 @@ def test_nothing_differs_from_itself(params: dict[str, Any], metrics: dict[str, 
     assert all(not pair.delta for pair in comparison.metrics or ())
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abc"), values), st.dictionaries(st.sampled_from("abc"), values), metrics, metrics)
 def test_differing_is_mutual(left: dict[str, Any], right: dict[str, Any], one: dict[str, Any], other: dict[str, Any]) -> None:
     here, there = compare(side(left, one), side(right, other)), compare(side(right, other), side(left, one))

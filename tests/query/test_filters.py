@@ -165,7 +165,7 @@ def quoted(text: str, quote: str) -> str:
     return quote + text.replace(quote, quote * 2) + quote
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.data(), trees, st.lists(params, min_size=1, max_size=4))
 def test_any_expression_means_what_it_says(data: st.DataObject, tree: Any, experiments: list[dict[str, Any]]) -> None:
     text = data.draw(printed(tree))
@@ -627,7 +627,6 @@ def test_what_is_no_moment(value: str) -> None:
         parse(f"created > {value}")
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["created", "ended", "age", "duration", "size", "python_version", "id", "step"]),
     st.sampled_from("=<"),

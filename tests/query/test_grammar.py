@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keepsake.exceptions import InvalidQuery
@@ -152,7 +152,6 @@ def test_nesting_has_a_limit() -> None:
     assert parse_tree("x = " + "[" * 100_000) == condition("x", "=", "[" * 100_000)
 
 
-@settings(deadline=None)
 @given(
     st.text()
     | st.lists(

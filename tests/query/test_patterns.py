@@ -62,7 +62,7 @@ def test_what_is_refused(pattern: str, why: str) -> None:
     assert raised.value.facts
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.text(alphabet="ab()[]{}|*+?^$.\\1,:<=!#P-xi", max_size=20), st.text(alphabet="ab", max_size=20))
 def test_any_pattern_is_refused_or_searched_for(pattern: str, text: str) -> None:
     try:
@@ -75,7 +75,7 @@ def test_any_pattern_is_refused_or_searched_for(pattern: str, text: str) -> None
 simple = st.lists(st.sampled_from(["a", "b", ".", ".*", ".+", r"\.", r"\w", r"\d"]), max_size=8).map("".join)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.sampled_from(["", "^"]), simple, st.sampled_from(["", "$"]), st.text(alphabet="aB.\n", max_size=15))
 def test_the_fast_way_finds_the_same(start: str, pattern: str, end: str, text: str) -> None:
     assert searcher(start + pattern + end)(text) == bool(re.search(start + pattern + end, text, re.IGNORECASE))

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keepsake.exceptions import InvalidQuery
@@ -36,7 +36,6 @@ def goes_last(one: Summary) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-@settings(deadline=None)
 @given(st.lists(recorded), st.sampled_from(["x", "-x", "x-desc", "x,step", "-x,-step"]))
 def test_any_values_have_an_order(values: list[Any], key: str) -> None:
     ones = with_x([*values, 1])
@@ -48,7 +47,6 @@ def test_any_values_have_an_order(values: list[Any], key: str) -> None:
     assert [one for one in ordered if goes_last(one)] == [one for one in ones if goes_last(one)]
 
 
-@settings(deadline=None)
 @given(st.lists(numbers, min_size=1), st.booleans())
 def test_numbers_are_in_the_order_of_numbers_and_equals_stay(values: list[float], descending: bool) -> None:
     ones = with_x(values)
@@ -57,7 +55,6 @@ def test_numbers_are_in_the_order_of_numbers_and_equals_stay(values: list[float]
     assert sort(ones, "x-desc" if descending else "x-asc") == sort(ones, "-x" if descending else "x")
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 2) | st.none(), st.integers(0, 2))))
 def test_several_keys(rows: list[tuple[str, int | None, int]]) -> None:
     ones = [summary(n, params={"a": a, "b": b, "c": c}) for n, (a, b, c) in enumerate(rows)]

@@ -33,7 +33,7 @@ def applied(edit: TextEdit, left: bytes) -> bytes:
     return b"".join(new + old[position:])
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(contents, contents, st.integers(0, 4))
 def test_the_hunks_lead_from_one_text_to_the_other(left: bytes, right: bytes, context: int) -> None:
     edit = edit_of(left, right, context)
@@ -43,7 +43,7 @@ def test_the_hunks_lead_from_one_text_to_the_other(left: bytes, right: bytes, co
     assert (marks.count("+"), marks.count("-")) == (edit.added, edit.deleted)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from("ab"), max_size=14), st.lists(st.sampled_from("ab"), max_size=14))
 def test_between_anchors_the_way_is_the_shortest(left: list[str], right: list[str]) -> None:
     left, right = [*left, "a", "a", "b", "b"], [*right, "a", "a", "b", "b"]  # no line occurs once: there are no anchors
@@ -56,7 +56,7 @@ def test_between_anchors_the_way_is_the_shortest(left: list[str], right: list[st
     assert edit.added == len(right) - longest[-1][-1]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(contents, contents)
 def test_words_are_the_text_of_both_sides(left: bytes, right: bytes) -> None:
     for hunk in edit_of(left, right).hunks:

@@ -51,7 +51,7 @@ def test_nothing_is_started_before_there_is_a_job() -> None:
     assert workers() == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(["submit", "drain", "close"]), max_size=30))
 def test_all_jobs_are_done_once_and_in_their_order(steps: list[str]) -> None:
     worker, done, submitted = Worker(NAME), list[int](), 0

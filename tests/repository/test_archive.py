@@ -171,7 +171,7 @@ def extracted(content: bytes, target: Path, **options: str) -> list[str]:
 # --- round trips ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(TREES, st.data())
 def test_any_tree_comes_back_through_any_reader(files: dict[str, Content], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -514,7 +514,7 @@ def test_a_directory_of_the_id_and_repeated_directories_are_no_harm(tmp_path: Pa
 LINKS = st.lists(st.sampled_from(["..", ".", "a", "b", "c", "deep"]), min_size=1, max_size=6).map("/".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(["a", "b", "c", "deep/a", "deep/b", "deep/deep/c"]), LINKS, min_size=1))
 def test_no_chain_of_links_leads_out_and_every_other_comes_back(links: dict[str, str]) -> None:
     """The judge is the operating system: it resolves the links as they were meant to be written, in a tree with a world around."""
@@ -542,7 +542,7 @@ def test_no_chain_of_links_leads_out_and_every_other_comes_back(links: dict[str,
                     assert (root / name).resolve(strict=True).is_relative_to(root)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.dictionaries(st.sampled_from(["a", "b", "deep/a", "deep/b", "deep/deep/c"]), LINKS, min_size=1, max_size=4),
     st.sampled_from([".", "deep"]),
@@ -579,7 +579,7 @@ def assert_refused(content: bytes, directory: Path) -> None:
     assert list((directory / "out").iterdir()) == []
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.floats(0, 1, exclude_max=True))
 def test_a_truncated_archive_is_never_half_a_success(fraction: float) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -587,7 +587,7 @@ def test_a_truncated_archive_is_never_half_a_success(fraction: float) -> None:
         assert_refused(content[: int(len(content) * fraction)], Path(directory))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(0, 1, exclude_max=True))
 def test_a_tar_that_ends_early_is_refused_although_its_gzip_is_whole(fraction: float) -> None:
     """As when one of several gzip members is lost."""
@@ -720,7 +720,7 @@ def everything(content: bytes) -> list[tuple[archive.ArchivedFile, bytes]]:
     return [(replace(file, sha256=None, digests=None), archive.open_file(Held(content), file.path).read()) for file in files]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
 def test_an_altered_byte_is_found_or_does_no_harm(fraction: float, bits: int) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -485,7 +485,7 @@ def test_an_index_of_a_newer_keepsake_is_passed_over(tmp_path: Path) -> None:
     assert source.opened == 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8))
 def test_bytes_of_the_index_that_are_altered_are_found_or_do_no_harm(fraction: float, junk: bytes) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -537,7 +537,7 @@ def pass_by(content: bytes, passing: bytes, info: ArchiveInfo, chunk_bytes: int 
     junk=st.binary(min_size=1, max_size=3),
     chunk_bytes=st.sampled_from([1 << 10, 1 << 20]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_is_altered_while_an_archive_passes_by_is_found(
     mixed: tuple[bytes, ArchiveInfo, dict[str, bytes]], fraction: float, junk: bytes, chunk_bytes: int
 ) -> None:

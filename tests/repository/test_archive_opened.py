@@ -45,7 +45,7 @@ def test_entries_and_contents_are_those_of_the_files(mixed: Mixed, has_index: bo
         assert next(entry for entry in opened.entries() if entry.path == "link").link_target == "deep"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_files_come_in_the_order_in_which_they_are_asked_for(mixed: Mixed, data: st.DataObject) -> None:
     content, files = mixed

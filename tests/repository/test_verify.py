@@ -62,7 +62,7 @@ def damage_of(report: verify.Report) -> list[verify.Finding]:
     return [finding for finding in report.findings if finding.severity == "damage"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_altered_is_found_or_does_no_harm(recorded: Path, tmp_path: Path, data: st.DataObject) -> None:
     root = tmp_path / "altered"

@@ -106,7 +106,7 @@ class DiskMachine(StorageMachine):
         self.directory.cleanup()
 
 
-StorageMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
-DiskMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+StorageMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
+DiskMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=20)
 TestMemory = StorageMachine.TestCase
 TestDisk = DiskMachine.TestCase
