@@ -23,9 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     codes: list[int] = []
     # What is registered first is called last: when all threads have ended, and all has been done that waits for the end.
     atexit.register(_leave, codes)
-    from keepsake.cli import run
+    try:
+        from keepsake.cli import run
 
-    codes.append(run(sys.argv[1:] if arguments is None else arguments))
+        codes.append(run(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        # While modules were loaded; of all that comes later, `run` takes care.
+        sys.stderr.write("\ninterrupted\n" if sys.stderr.isatty() else "interrupted\n")
+        codes.append(130)
     sys.exit(codes[0])
 
 

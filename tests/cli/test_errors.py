@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -308,6 +310,23 @@ def test_ctrl_c_at_a_question_is_one_line(repo: Repo, terminal, command: str, ch
 
 
 # --- usage ----------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_while_modules_are_loaded_is_one_line() -> None:
+    script = """
+import sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+from keepsake.__main__ import main
+main(["ls"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_an_unknown_command(keepsake: Run) -> None:
