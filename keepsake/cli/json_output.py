@@ -44,6 +44,7 @@ def listed(record: Summary) -> dict[str, Any]:
     """Return what ``ls --json`` prints of an experiment."""
     details = record.kept_apart("details")
     best = details.get("best")
+    said = record.annotation
     return {
         "id": record.id,
         "created": record.created_text,
@@ -56,9 +57,9 @@ def listed(record: Summary) -> dict[str, Any]:
         "host": record.host,
         **_status(record),
         "git": details.get("git"),
-        "name": record.name,
-        "tags": list(record.tags),
-        "notes": record.notes,
+        "name": said.name if said is not None else "",
+        "tags": said.tags if said is not None else (),
+        "notes": said.notes if said is not None else "",
         "aliases": dict(record.aliases),
         "size_bytes": record.size_bytes,
     }
@@ -122,15 +123,15 @@ def compared_with_first(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def _status(record: ExperimentRecord | Summary) -> dict[str, Any]:
-    status = record.status
-    duration = (record.ended - record.created).total_seconds() if record.ended is not None else None
+    status, ended = record.status, record.ended
+    duration = (ended - record.created).total_seconds() if ended is not None else None
     return {
         "running": status.word == "running",
         "status": status.word,
         "status_reason": status.reason,
         "last_heartbeat": format_time(status.last_heartbeat) if status.last_heartbeat is not None else None,
         "error": record.error,
-        "ended": format_time(record.ended) if record.ended is not None else None,
+        "ended": format_time(ended) if ended is not None else None,
         "duration_s": duration,
         "uploaded": record.is_uploaded,
     }

@@ -52,9 +52,9 @@ class Look:
         os.close(writing)
 
     @staticmethod
-    def is_worth_it(repository: Repository, path: Path | None) -> bool:
+    def is_worth_it(repository: Repository, path: Path) -> bool:
         """Tell whether there is so much to read that a child is of help, and may be had."""
-        if path is None or sys.platform != "linux" or threading.active_count() > 1:
+        if sys.platform != "linux" or threading.active_count() > 1:
             return False
         try:
             return isinstance(repository.storage, DiskStorage) and path.stat().st_size >= MANY_BYTES

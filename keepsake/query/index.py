@@ -46,10 +46,12 @@ class _ReadBefore(NamedTuple):
 
     Args:
         tables: The tables.
+        state: Theirs, just before.
         rows: The experiments, oldest first.
     """
 
     tables: IndexTables
+    state: int
     rows: list[_Row]
 
 
@@ -113,7 +115,7 @@ class Index:
             newest: Return only so many of the newest; all if not given.
             part: What each will be asked for besides, so that it is better read together.
         """
-        before = self._read_meanwhile(part) if newest is None and self._may_look_meanwhile() else None
+        before = self._read_meanwhile(part) if newest is None else None
 
         def question(tables: IndexTables) -> list[Summary]:
             if before is not None and before.tables is tables:
@@ -274,34 +276,39 @@ class Index:
             self._listing = self._updated()
         return self._listing
 
-    def _may_look_meanwhile(self) -> bool:
-        if self._listing is not None or self.helpers < 2 or self._path is None:
-            return False
-        from keepsake.query.ahead import Look
-
-        return Look.is_worth_it(self.repository, self._path)
-
     def _read_meanwhile(self, part: Part | None) -> _ReadBefore | None:
-        """Read the tables while a child looks what has changed; return what is in them if nothing has."""
+        """Read the tables while a child looks what has changed, where that is worth it; return what is in them if nothing has."""
+        path = self._path
+        if self._listing is not None or self.helpers < 2 or path is None:
+            return None
         from keepsake.query.ahead import Look
 
+        if not Look.is_worth_it(self.repository, path):
+            return None
         self._close()
         self._prepare()
-        assert self._path is not None
         try:
-            look = Look(self.repository, self._path)
+            look = Look(self.repository, path)
         except OSError:
             return None
         tables = self._opened()
-        try:
-            before = _ReadBefore(tables, list(_decoded(tables.newest(None, part), part)))
-        except (sqlite3.Error, ValueError):
-            before = None  # whoever asks now finds the same, and mends it
+        before: _ReadBefore | None = None
+        # Where they are damaged, whoever asks now finds the same, and mends it.
+        with suppress(sqlite3.Error, ValueError):
+            before = _ReadBefore(tables, tables.state(), list(_decoded(tables.newest(None, part), part)))
         changes = look.changes()
         if changes is None:
             return None
         self._listing, self._is_partial = self._updated(changes), True
-        return before if not (changes.changed or changes.gone) else None
+        return before if before is not None and self._still_holds(before, changes) else None
+
+    def _still_holds(self, before: _ReadBefore, changes: Changes) -> bool:
+        if changes.changed or changes.gone or self._tables is not before.tables:
+            return False
+        # The child may have compared with what another process has written after these were read.
+        with suppress(sqlite3.Error):
+            return before.tables.state() == before.state
+        return False
 
     def _prepare(self) -> None:
         self.repository.check()

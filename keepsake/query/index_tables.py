@@ -82,6 +82,11 @@ class IndexTables:
         """Return what a SELECT finds."""
         return self._database.execute(sql, parameters).fetchall()
 
+    def state(self) -> int:
+        """Return a number that is another one when another process has written to the file."""
+        [(version,)] = self.rows("PRAGMA data_version")
+        return int(version)
+
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()

@@ -44,6 +44,15 @@ class Status(NamedTuple):
     last_heartbeat: datetime | None = None
 
 
+# Nearly all of ten thousand experiments have one of these.
+_ENDED: dict[Outcome, Status] = {
+    "finished": Status("stopped", "finished"),
+    "interrupted": Status("stopped", "interrupted"),
+    "failed": Status("failed", "failed"),
+}
+_UNKNOWN = Status("stopped", "unknown")
+
+
 def tolerance_s(interval_s: float | None) -> float:
     """Return how old a heartbeat may be, in seconds, before its experiment counts as stopped.
 
@@ -55,12 +64,10 @@ def tolerance_s(interval_s: float | None) -> float:
 
 def judge(outcome: Outcome | None, interval_s: float | None, heartbeat: Heartbeat | None) -> Status:
     """Derive an experiment's status from its outcome and its last heartbeat."""
-    if outcome == "failed":
-        return Status("failed", "failed")
     if outcome is not None:
-        return Status("stopped", outcome)
+        return _ENDED[outcome]
     if heartbeat is None:
-        return Status("stopped", "unknown")
+        return _UNKNOWN
     if heartbeat.age_s < tolerance_s(interval_s):
         return Status("running", "running", heartbeat.at)
     return Status("stopped", "no heartbeat", heartbeat.at)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from keepsake.query import ahead
+from keepsake.query.changes import Changes
 from keepsake.query.index import Index
 from keepsake.repository import layout
 from keepsake.repository.annotations import Annotation
@@ -119,6 +120,21 @@ def test_each_look_is_a_new_one(place: Place) -> None:
     index.forget()
     assert len(place.listed(index)) == COUNT + 1
     assert_no_child_is_left()
+
+
+def test_what_another_process_writes_after_this_one_has_read_is_found(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = ahead.Look.changes
+
+    def changes_of_a_slow_child(look: ahead.Look) -> Changes | None:
+        found = changes(look)
+        assert found is not None
+        place.save(3, checkpoints=5)
+        Index(place.repository, place.path).summaries()
+        # It would have compared with that, and found nothing.
+        return found
+
+    monkeypatch.setattr(ahead.Look, "changes", changes_of_a_slow_child)
+    assert place.listed()[-1][:3:2] == ("03" * 32, 5)
 
 
 def test_whole_records_can_be_read_afterwards(place: Place) -> None:
