@@ -12,7 +12,7 @@ import subprocess
 import tarfile
 import tempfile
 import tracemalloc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +25,7 @@ from keepsake.capture.files import IGNORED_NAMES, MARKERS, REPOSITORY_MEMBERS, F
 from keepsake.exceptions import DoesNotExist, ReadError, WriteError
 from keepsake.repository import archive
 from keepsake.repository.archive import index, members, threads, writing
+from keepsake.repository.archive.members import MEMBER_BYTES
 from keepsake.repository.records import ArchiveInfo
 
 ID = "ab" * 32
@@ -298,13 +299,13 @@ def test_one_file_or_directory_is_taken_by_whole_segments(tmp_path: Path) -> Non
 
 
 def while_packing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
-    """Let something happen after the first piece of a large file was read, which is the second one that is packed."""
+    """Let something happen after the first piece of a large file was taken, which is the second one that is packed."""
     pieces = iter(range(1_000_000))
 
-    def changing(content: memoryview, *, compress: bool | None) -> object:
+    def changing(content: memoryview, **options: bool | None) -> object:
         if next(pieces) == 1:
             change()
-        return members.encoded(content, compress=compress)
+        return members.encoded(content, **options)
 
     monkeypatch.setattr(threads, "threads_for", lambda size_bytes: 1)
     monkeypatch.setattr(writing, "threads_for", lambda size_bytes: 1)
@@ -378,14 +379,36 @@ def test_links_and_directories_that_vanish_meanwhile_are_left_out(tmp_path: Path
     assert [file.path for file in archive.list_files(Held(content))] == ["a"]
 
 
+@pytest.mark.parametrize("left_bytes", [0, 500_000, 2_000_000, 4_999_999])
+@pytest.mark.parametrize("content", [bytes(5_000_000), os.urandom(5_000_000)], ids=["compressed", "stored"])
 def test_a_large_file_that_shrinks_meanwhile_is_an_error_that_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: bytes, left_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "large"
-    with path.open("wb") as file:
-        file.truncate(50_000_000)
-    while_packing(monkeypatch, lambda: os.truncate(path, 2_000_000))
-    with pytest.raises(ReadError, match="changed while it was being saved"):
+    path.write_bytes(content)
+    while_packing(monkeypatch, lambda: os.truncate(path, left_bytes))
+    with pytest.raises(
+        ReadError, match=rf"changed while it was being saved: {5_000_000 - left_bytes:,} of 5,000,000 bytes are gone"
+    ):
+        archive.stage([FileEntry("large", path, "file")], ID, tmp_path / "archive")
+    assert [found.name for found in tmp_path.iterdir()] == ["large"]
+
+
+def test_a_large_file_that_shrinks_before_all_that_was_taken_is_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last page of what is mapped is filled up with zeros then, which nothing else tells from content."""
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(3 * MEMBER_BYTES))
+    written = writing.write_at
+
+    def cutting(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> None:
+        if start > 2 * MEMBER_BYTES:
+            os.truncate(path, 2 * MEMBER_BYTES - 1)
+        written(descriptor, buffers, start)
+
+    monkeypatch.setattr(writing, "write_at", cutting)
+    with pytest.raises(ReadError, match=rf"{MEMBER_BYTES + 1:,} of {3 * MEMBER_BYTES:,} bytes are gone"):
         archive.stage([FileEntry("large", path, "file")], ID, tmp_path / "archive")
     assert [found.name for found in tmp_path.iterdir()] == ["large"]
 

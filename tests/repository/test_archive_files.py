@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 from hypothesis import given
@@ -33,10 +33,10 @@ def put_together(queue: WriteQueue[int], items: Iterable[int]) -> None:
 def test_one_writes_while_others_go_on_and_all_is_written() -> None:
     turns, inside, written = threading.Lock(), [], []
 
-    def write(item: int) -> None:
+    def write(items: Sequence[int]) -> None:
         assert turns.acquire(blocking=False), "two threads write at once"
         inside.append(threading.get_ident())
-        written.append(item)
+        written.extend(items)
         turns.release()
 
     put_together(WriteQueue(write, room=2), range(2_000))
@@ -46,29 +46,30 @@ def test_one_writes_while_others_go_on_and_all_is_written() -> None:
 def test_who_finds_another_writing_leaves_its_item_and_goes_on() -> None:
     is_writing, may_end, written = threading.Event(), threading.Event(), []
 
-    def write(item: str) -> None:
+    def write(items: Sequence[str]) -> None:
         is_writing.set()
         may_end.wait(60)
-        written.append(item)
+        written.append(list(items))
 
-    queue = WriteQueue(write, room=1)
+    queue = WriteQueue(write, room=2)
     first = threading.Thread(target=queue.put, args=("first",))
     first.start()
     is_writing.wait(60)
     queue.put("second")
+    queue.put("third")
     assert written == []
     may_end.set()
     first.join()
-    assert written == ["first", "second"]
+    assert written == [["first"], ["second", "third"]]
 
 
 def test_after_an_error_nothing_is_written_and_nobody_waits() -> None:
     written: list[int] = []
 
-    def write(item: int) -> None:
-        if item == 3:
+    def write(items: Sequence[int]) -> None:
+        if 3 in items:
             raise OSError("no space left")
-        written.append(item)
+        written.extend(items)
 
     queue = WriteQueue(write, room=1)
     with pytest.raises(OSError, match="no space"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
+import itertools
 import json
+import mmap
 import os
 import random
 import struct
@@ -317,20 +320,41 @@ def test_sealing_again_gives_the_same_archive_wherever_the_first_attempt_was_kil
     staged = path.read_bytes()
     info = archive.seal(path)
     whole = path.read_bytes()
-    assert whole.startswith(staged)
     for end in (len(staged), len(staged) + 1, len(staged) + 5_000, len(whole) - 1, len(whole)):
-        path.write_bytes(whole[:end])
-        assert archive.seal(path) == info
-        assert path.read_bytes() == whole
+        # Some of the members have got their checksums.
+        for sealed_bytes in (0, len(staged) // 2, len(staged)):
+            path.write_bytes(whole[:sealed_bytes] + (staged + whole[len(staged) :])[sealed_bytes:end])
+            assert archive.seal(path) == info
+            assert path.read_bytes() == whole
 
 
-def test_staged_members_are_an_archive_for_every_reader(tmp_path: Path) -> None:
+def test_only_checksums_of_stored_members_are_left_to_sealing(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
-    files = mixed_tree(tmp_path / "tree")
-    archive.stage(project_files(tmp_path / "tree", "."), ID, tmp_path / "archive")
-    with tarfile.open(tmp_path / "archive") as tar:
-        assert len([member for member in tar if member.isfile()]) == len(files)
-    assert len(archive.list_files(Ranges((tmp_path / "archive").read_bytes()))) == len(files) + 1
+    mixed_tree(tmp_path / "tree")
+    path = tmp_path / "archive"
+    archive.stage(project_files(tmp_path / "tree", "."), ID, path)
+    staged = path.read_bytes()
+    layout = Index.from_json(archive.layout_path(path).read_bytes())
+    archive.seal(path)
+    whole = path.read_bytes()
+    places = list(itertools.pairwise(layout.starts()))
+    changed = [(start, end) for start, end in places if staged[start:end] != whole[start:end]]
+    assert changed == [place for place, known in zip(places, layout.checksums, strict=True) if known is None]
+    assert len(changed) > 1
+    for start, end in changed:
+        assert staged[start : end - 8] == whole[start : end - 8]
+        assert staged[end - 8 : end] == bytes(8)
+
+
+def test_where_files_cannot_be_mapped_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    (tmp_path / "tree").mkdir()
+    mixed_tree(tmp_path / "tree")
+    mapped = archived(tmp_path / "tree")
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    assert archived(tmp_path / "tree") == mapped
 
 
 def test_what_was_cut_after_staging_is_not_sealed(tmp_path: Path) -> None:

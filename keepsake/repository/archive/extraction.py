@@ -185,7 +185,7 @@ class _Job:
         self._archive = archive
         self._batches = _batches(archive, files)
         self._open: dict[str, _OpenFile] = {}
-        self._queue = WriteQueue(self._write, WAITING_WRITES)
+        self._queue = WriteQueue(self._write_all, WAITING_WRITES)
         self._lock = threading.Lock()
         self._failed = False
 
@@ -220,8 +220,13 @@ class _Job:
         with self._lock:
             return None if self._failed else next(self._batches, None)
 
+    def _write_all(self, writes: Sequence[_Write]) -> None:
+        """Write parts of files; in the hands of one thread at a time."""
+        for write in writes:
+            self._write(write)
+
     def _write(self, write: _Write) -> None:
-        """Write a part of a file, and close it when it is whole; in the hands of one thread at a time."""
+        """Write a part of a file, and close it when it is whole."""
         entry = write.entry
         with self._extraction.refused_writing(entry):
             opened = self._open.get(entry.path)

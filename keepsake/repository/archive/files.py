@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -72,15 +71,15 @@ class WriteQueue(Generic[T]):
     one. Here who finds another one writing leaves what it has to that one, and waits only where too much is waiting already.
 
     Args:
-        write: Writes one item; never called by two threads at once.
+        write: Writes items, all that have come meanwhile; never called by two threads at once.
         room: How many items may wait.
     """
 
-    def __init__(self, write: Callable[[T], None], room: int) -> None:
+    def __init__(self, write: Callable[[Sequence[T]], None], room: int) -> None:
         self._write = write
         self._room = room
         self._turn = threading.Condition()
-        self._waiting: deque[T] = deque()
+        self._waiting: list[T] = []
         self._is_writing = False
         self._has_failed = False
 
@@ -99,18 +98,19 @@ class WriteQueue(Generic[T]):
                 return
             self._is_writing = True
         try:
-            while (first := self._next()) is not None:
-                self._write(first)
+            while items := self._all_waiting():
+                self._write(items)
         except BaseException:
             self.give_up()
             raise
 
-    def _next(self) -> T | None:
+    def _all_waiting(self) -> Sequence[T]:
         with self._turn:
-            item = self._waiting.popleft() if self._waiting and not self._has_failed else None
-            self._is_writing = item is not None
+            items: Sequence[T] = () if self._has_failed else self._waiting
+            self._waiting = []
+            self._is_writing = bool(items)
             self._turn.notify_all()
-            return item
+            return items
 
     def give_up(self) -> None:
         """Write nothing any more, and let nobody wait."""

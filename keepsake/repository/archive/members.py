@@ -35,21 +35,24 @@ _BLOCK_BYTES = 65_535
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """A member's header: deflate, no flags, no time, system unknown (RFC 1952, section 2.3)."""
 
-_TAIL_BYTES = 8
+TAIL_BYTES = 8
 """CRC-32 and length at the end of a member."""
 
 _RAW = -15
 """zlib's ``wbits`` for deflate without a wrapper, in the largest window."""
 
 
-def encoded(content: memoryview, *, compress: bool | None = None) -> tuple[Sequence[bytes | memoryview], int, bool]:
+def encoded(
+    content: memoryview, *, compress: bool | None = None, with_checksum: bool = True
+) -> tuple[Sequence[bytes | memoryview], int, bool]:
     """Return a member as buffers to be written one after the other, its length, and whether it is compressed.
 
-    The buffers refer to the content, which must not change until they are written.
+    The buffers refer to the content. It is only looked at to compress it or for its checksum.
 
     Args:
         content: What it is to hold.
         compress: Whether to try to compress it; a sample from its middle decides if not given.
+        with_checksum: False for zeros in place of the checksum if it is stored, until somebody puts `tail` there.
     """
     if compress is None:
         middle = max(0, (len(content) - SAMPLE_BYTES) // 2)
@@ -58,14 +61,14 @@ def encoded(content: memoryview, *, compress: bool | None = None) -> tuple[Seque
         compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, _RAW)
         packed = compressor.compress(content) + compressor.flush()
         if len(packed) < len(content):
-            return [_HEADER, packed, _tail(content)], len(_HEADER) + len(packed) + _TAIL_BYTES, True
-    buffers = [_HEADER, *_stored_blocks(content), _tail(content)]
+            return [_HEADER, packed, tail([content])], len(_HEADER) + len(packed) + TAIL_BYTES, True
+    buffers = [_HEADER, *_stored_blocks(content), tail([content]) if with_checksum else bytes(TAIL_BYTES)]
     return buffers, stored_size(len(content)), False
 
 
 def stored_size(content_bytes: int) -> int:
     """Return the length of a member that holds so much without compressing it."""
-    return len(_HEADER) + 5 * max(1, -(-content_bytes // _BLOCK_BYTES)) + content_bytes + _TAIL_BYTES
+    return len(_HEADER) + 5 * max(1, -(-content_bytes // _BLOCK_BYTES)) + content_bytes + TAIL_BYTES
 
 
 def shrinks(sample: memoryview) -> bool:
@@ -89,8 +92,13 @@ def _stored_header(length: int, *, is_last: bool) -> bytes:
 _FULL_BLOCK = _stored_header(_BLOCK_BYTES, is_last=False)
 
 
-def _tail(content: memoryview) -> bytes:
-    return int(isal_zlib.crc32(content)).to_bytes(4, "little") + (len(content) & 0xFFFFFFFF).to_bytes(4, "little")
+def tail(held: Sequence[memoryview]) -> bytes:
+    """Return what a member ends with: checksum and length of what it holds (RFC 1952, section 2.3.1).
+
+    Args:
+        held: What it holds, in parts.
+    """
+    return checksum(held).to_bytes(4, "little") + (sum(map(len, held)) & 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def checksum(buffers: Iterable[bytes | memoryview], begun: int = 0) -> int:
@@ -110,9 +118,9 @@ def decoded(member: memoryview, content_bytes: int) -> list[memoryview]:
     Raises:
         ValueError: It is not such a member.
     """
-    if bytes(member[: len(_HEADER)]) != _HEADER or len(member) < len(_HEADER) + 5 + _TAIL_BYTES:
+    if bytes(member[: len(_HEADER)]) != _HEADER or len(member) < len(_HEADER) + 5 + TAIL_BYTES:
         raise ValueError("no gzip member")
-    body = member[len(_HEADER) : -_TAIL_BYTES]
+    body = member[len(_HEADER) : -TAIL_BYTES]
     parts = _unstored(body) if body[0] in (0, 1) else None
     if parts is None:
         parts = [memoryview(_inflated(body, content_bytes))]

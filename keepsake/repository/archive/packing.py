@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import stat
 import tarfile
@@ -66,7 +67,7 @@ class LargeFile:
 
     Attributes:
         sections: Its sections, which have digests of their own.
-        left_bytes: How much has not been read yet.
+        left_bytes: How much has not been written yet.
     """
 
     file: BinaryIO
@@ -84,8 +85,48 @@ class LargeFile:
         """Return how many zeros follow it in the tar."""
         return -self.size_bytes % tarfile.BLOCKSIZE
 
+    def read(self, view: memoryview, start: int) -> None:
+        """Fill a buffer with what the file holds from a position on.
+
+        Raises:
+            ReadError: It ends before.
+        """
+        done = read_at(self.file.fileno(), view, start)
+        if done < len(view):
+            self.check_size()
+            raise self._cut_to(start + done)
+
+    def mapped(self, start: int, length: int) -> memoryview | None:
+        """Return a part of the file without reading it, only to be written elsewhere; None where that cannot be.
+
+        So the system copies it from one file to the other, once instead of twice. Nobody else may look at it: where the file is cut
+        meanwhile, that would end the process, while writing ends with an error (EFAULT).
+        """
+        populate: int | None = getattr(mmap, "MAP_POPULATE", None)
+        if populate is None or start % mmap.ALLOCATIONGRANULARITY:
+            return None
+        try:
+            return memoryview(mmap.mmap(self.file.fileno(), length, mmap.MAP_SHARED | populate, mmap.PROT_READ, offset=start))
+        except (OSError, ValueError):
+            # Not on this file system; or there is less of it by now, which reading it will tell.
+            return None
+
+    def check_size(self) -> None:
+        """Look whether all of it is there still.
+
+        Raises:
+            ReadError: It is shorter by now, so zeros may stand for its end in what was mapped.
+        """
+        size_bytes = os.fstat(self.file.fileno()).st_size
+        if size_bytes < self.size_bytes:
+            raise self._cut_to(size_bytes)
+
+    def _cut_to(self, size_bytes: int) -> ReadError:
+        left = self.size_bytes - size_bytes
+        return ReadError(f"{self.source} changed while it was being saved: {left:,} of {self.size_bytes:,} bytes are gone")
+
     def shrinks(self, start: int) -> bool:
-        """Tell whether the section that a position lies in is worth compressing, by a sample of it. Read it before the file is closed."""
+        """Tell whether the section that a position lies in is worth compressing, by a sample of it."""
         section = self.sections[start // self.row.section_bytes]
         if section.shrinks is None:
             # Of always the same places, so that the archive does not depend on which thread comes first.

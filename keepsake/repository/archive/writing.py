@@ -6,12 +6,13 @@ later from what it wrote. `seal` does the rest, and may be killed and begun agai
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import tarfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, BinaryIO
 
 from keepsake.exceptions import ReadError
@@ -19,7 +20,7 @@ from keepsake.repository.archive import index
 from keepsake.repository.archive.digests import SectionDigests
 from keepsake.repository.archive.files import WriteQueue, read_at, write_at
 from keepsake.repository.archive.index import Index
-from keepsake.repository.archive.members import MEMBER_BYTES, checksum, decoded, encoded, sliced
+from keepsake.repository.archive.members import MEMBER_BYTES, TAIL_BYTES, checksum, decoded, encoded, sliced, tail
 from keepsake.repository.archive.packing import LargeFile, Packer, Piece
 from keepsake.repository.archive.threads import run_side_by_side, run_together, threads_for
 from keepsake.repository.records import ArchiveInfo
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
     from keepsake.repository.archive.index import Part, Row
 
 _LAYOUT_SUFFIX = ".layout"
+
+PIECES_ON_THEIR_WAY = 20
+"""How many pieces are held at a time: enough for all threads to be busy while one of them writes."""
+
+PIECES_A_CALL = 2
+"""How many are written at once: a thread that comes back from the system has to wait for the interpreter, which another one holds. One by
+one took 1.2 times as long as a copy, two at once 1.1 times; with more the system looks for larger pieces of memory, which can take long."""
 
 
 def layout_path(path: Path) -> Path:
@@ -90,8 +98,9 @@ class _Member:
         buffers: Its bytes.
         size_bytes: How many they are.
         content_bytes: How much of the tar it holds.
-        checksum: Its CRC-32; None where it will be read back anyhow.
-        space: What its content was read into, and is free for another one when it is written.
+        checksum: Its CRC-32; None where it will be read back anyhow, and gets the checksum of what it holds then too.
+        space: What its content was read into, free for another one when it is written; None where it was not.
+        piece: What it was made of.
     """
 
     number: int
@@ -99,7 +108,8 @@ class _Member:
     size_bytes: int
     content_bytes: int
     checksum: int | None
-    space: memoryview
+    space: memoryview | None
+    piece: Piece
 
 
 class _MemberWriter:
@@ -121,9 +131,9 @@ class _MemberWriter:
         self._pieces = packer.pieces()
         self._threads = threads_for(packer.size_bytes)
         self._turn = threading.Condition()
-        # Enough for all to be busy while some wait for those before them to be written.
-        self._spaces = [memoryview(bytearray(MEMBER_BYTES + tarfile.BLOCKSIZE)) for _ in range(2 * self._threads + 1)]
-        self._queue = WriteQueue(self._write, len(self._spaces))
+        self._room = PIECES_ON_THEIR_WAY
+        self._spaces: list[memoryview] = []
+        self._queue = WriteQueue(self._write, self._room)
         self._ready: dict[int, _Member] = {}
         self._end = 0
         self._failed = False
@@ -146,38 +156,43 @@ class _MemberWriter:
         self._queue.give_up()
 
     def _work(self) -> None:
-        while (taken := self._next()) is not None:
-            piece, space = taken
-            content, compress = self._content(piece, space)
-            buffers, size_bytes, is_compressed = encoded(content, compress=compress)
+        while (piece := self._next()) is not None:
+            content, compress, space = self._content(piece)
+            buffers, size_bytes, is_compressed = encoded(content, compress=compress, with_checksum=piece.large is None)
             if piece.large is not None:
                 self._digest(piece.large, piece.start, content[: piece.length], is_compressed=is_compressed)
             known = checksum(buffers) if is_compressed or piece.large is None else None
-            self._queue.put(_Member(piece.number, buffers, size_bytes, len(content), known, space))
+            self._queue.put(_Member(piece.number, buffers, size_bytes, len(content), known, space, piece))
 
-    def _next(self) -> tuple[Piece, memoryview] | None:
-        """Return the next piece, with space for it: so the first of those that are not written yet never has to wait for any."""
+    def _next(self) -> Piece | None:
+        """Return the next piece once there is room for it: so the first of those that are not written yet never has to wait for any."""
         with self._turn:
-            self._turn.wait_for(lambda: self._failed or self._spaces)
+            self._turn.wait_for(lambda: self._failed or self._room)
             piece = None if self._failed else next(self._pieces, None)
-            return (piece, self._spaces.pop()) if piece is not None else None
+            self._room -= piece is not None
+            return piece
 
-    def _content(self, piece: Piece, space: memoryview) -> tuple[memoryview, bool | None]:
-        """Return what a member is to hold, and whether it is to be compressed."""
+    def _content(self, piece: Piece) -> tuple[memoryview, bool | None, memoryview | None]:
+        """Return what a member is to hold, whether it is to be compressed, and the space that it was read into."""
         large = piece.large
         if large is None:
-            return memoryview(piece.content or self._packer.read_group(piece)), None
-        _read_exactly(large, space[: piece.length], piece.start)
+            return memoryview(piece.content or self._packer.read_group(piece)), None, None
         compress = large.shrinks(piece.start)
-        length = piece.length
-        if piece.start + length == large.size_bytes:
-            space[length : length + large.padding()] = bytes(large.padding())
-            length += large.padding()
+        # The last piece is read, for the zeros that follow it.
+        is_last = piece.start + piece.length == large.size_bytes
+        content = None if compress or is_last else large.mapped(piece.start, piece.length)
+        if content is not None:
+            return content, compress, None
+        space = self._space()
+        content = space[: piece.length + (large.padding() if is_last else 0)]
+        large.read(content[: piece.length], piece.start)
+        content[piece.length :] = bytes(len(content) - piece.length)
+        return content, compress, space
+
+    def _space(self) -> memoryview:
         with self._turn:
-            large.left_bytes -= piece.length
-            if not large.left_bytes:
-                large.file.close()
-        return space[:length], compress
+            # The one that came back last may be in the processor's cache still.
+            return self._spaces.pop() if self._spaces else memoryview(bytearray(MEMBER_BYTES + tarfile.BLOCKSIZE))
 
     def _digest(self, large: LargeFile, start: int, content: memoryview, *, is_compressed: bool) -> None:
         """Digest a section in its order as long as all of it is compressed: to read that back later would cost more."""
@@ -198,25 +213,45 @@ class _MemberWriter:
                 large.row.digests[number] = section.digest.hexdigest()
             self._turn.notify_all()
 
-    def _write(self, member: _Member) -> None:
-        """Write a member, and those behind it that have waited for it; in the hands of one thread at a time."""
-        self._ready[member.number] = member
-        while (following := self._ready.pop(len(self.member_bytes), None)) is not None:
-            write_at(self._file.fileno(), following.buffers, self._end)
-            self._end += following.size_bytes
-            self.member_bytes.append(following.size_bytes)
-            self.content_bytes.append(following.content_bytes)
-            self.checksums.append(following.checksum)
-            with self._turn:
-                self._spaces.append(following.space)
-                self._turn.notify_all()
+    def _write(self, members: Sequence[_Member]) -> None:
+        """Write members, as far as all before them have come; in the hands of one thread at a time."""
+        self._ready |= {member.number: member for member in members}
+        while following := list(itertools.islice(self._following(), PIECES_A_CALL)):
+            self._write_together(following)
 
+    def _following(self) -> Iterator[_Member]:
+        number = len(self.member_bytes)
+        while number in self._ready:
+            yield self._ready.pop(number)
+            number += 1
 
-def _read_exactly(large: LargeFile, view: memoryview, start: int) -> None:
-    done = read_at(large.file.fileno(), view, start)
-    if done < len(view):
-        left = large.size_bytes - start - done
-        raise ReadError(f"{large.source} changed while it was being saved: {left:,} of {large.size_bytes:,} bytes are gone")
+    def _write_together(self, members: Sequence[_Member]) -> None:
+        try:
+            write_at(self._file.fileno(), [buffer for member in members for buffer in member.buffers], self._end)
+        except OSError as err:
+            if err.errno == errno.EFAULT:
+                for large in (member.piece.large for member in members):
+                    if large is not None:
+                        large.check_size()
+            raise
+        for member in members:
+            self._written(member)
+        with self._turn:
+            self._room += len(members)
+            self._spaces += [member.space for member in members if member.space is not None]
+            self._turn.notify_all()
+
+    def _written(self, member: _Member) -> None:
+        self._end += member.size_bytes
+        self.member_bytes.append(member.size_bytes)
+        self.content_bytes.append(member.content_bytes)
+        self.checksums.append(member.checksum)
+        large = member.piece.large
+        if large is not None:
+            large.left_bytes -= member.piece.length
+            if not large.left_bytes:
+                large.check_size()
+                large.file.close()
 
 
 # --- sealing --------------------------------------------------------------------------------------------------------
@@ -254,7 +289,7 @@ def seal(path: Path) -> ArchiveInfo:
 
 
 class _Digesting:
-    """Digests the sections of files that were not when they were packed, from what was written, in several threads.
+    """Does for the large files that were stored as they are what packing left to do, in several threads: digests, and checksums of members.
 
     Args:
         file: The archive.
@@ -271,7 +306,7 @@ class _Digesting:
 
     def _undigested(self) -> Iterator[tuple[Row, list[Part]]]:
         for row in self._layout.rows:
-            for number, parts in groupby(self._layout.parts(row), lambda part: part.start // row.section_bytes):  # noqa: B023 - used at once
+            for number, parts in itertools.groupby(self._layout.parts(row), lambda part: part.start // row.section_bytes):  # noqa: B023 - used at once
                 if row.digests[number] is None:
                     yield row, list(parts)
 
@@ -279,9 +314,6 @@ class _Digesting:
         """Digest all of them."""
         size_bytes = sum(row.size_bytes for row in self._layout.rows if None in row.digests)
         run_together(self._work, self._give_up, threads=threads_for(size_bytes))
-        for number, known in enumerate(self._layout.checksums):
-            if known is None:
-                self._member(number, memoryview(bytearray(self._layout.member_bytes[number])))
 
     def _give_up(self) -> None:
         self._failed = True
@@ -296,17 +328,17 @@ class _Digesting:
             row, parts = section
             digests = SectionDigests(row.section_bytes)
             for part in parts:
-                member = self._member(part.member, space)
-                digests.update_all(
-                    part.start, sliced(decoded(member, self._layout.content_bytes[part.member]), part.first, part.last)
-                )
+                digests.update_all(part.start, sliced(self._read(part.member, space), part.first, part.last))
             for number, sha256 in digests.found().items():
                 row.digests[number] = sha256
 
-    def _member(self, number: int, space: memoryview) -> memoryview:
-        """Read a member into a space, and keep its checksum."""
+    def _read(self, number: int, space: memoryview) -> list[memoryview]:
+        """Read a member into a space, give it the checksum that it lacks, and return what it holds."""
         member = space[: self._layout.member_bytes[number]]
         read_at(self._file.fileno(), member, self._starts[number])
-        if self._layout.checksums:
+        held = decoded(member, self._layout.content_bytes[number])
+        if self._layout.checksums and self._layout.checksums[number] is None:
+            member[-TAIL_BYTES:] = tail(held)
+            write_at(self._file.fileno(), [member[-TAIL_BYTES:]], self._starts[number + 1] - TAIL_BYTES)
             self._layout.checksums[number] = checksum([member])
-        return member
+        return held
