@@ -225,6 +225,42 @@ def test_steps_are_optimizer_steps(project: Project) -> None:
     assert only(project).checkpoints.step == [1, 2, 3, 4]
 
 
+def test_points_are_at_optimizer_steps(project: Project) -> None:
+    model = make_model()
+    model.compile(keras.optimizers.SGD(0.01, gradient_accumulation_steps=2), "mse")
+    fit([quiet(filepath=None, log_freq=1)], model)
+    assert only(project).history().steps == [0, 1, 1, 2, 2, 3, 3, 4]
+    second = make_model()
+    fit([quiet(filepath=None, log_freq=1)], second)
+    fit([quiet(filepath=None, log_freq=1)], second)
+    assert [experiment.history().steps for experiment in project.experiments.list()[1:]] == [
+        [1, 2, 3, 4, 5, 6, 7, 8],
+        [9, 10, 11, 12, 13, 14, 15, 16],
+    ]
+
+
+class SecondStep(keras.callbacks.Callback):
+    """Makes it look as if a batch had made many steps."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch == 2:
+            self.model.optimizer.iterations.assign(self.model.optimizer.iterations + 10)
+
+
+def test_steps_that_are_more_than_batches_are_found_at_the_end_of_an_epoch(project: Project) -> None:
+    fit([quiet(filepath=None, log_freq=1), SecondStep()], epochs=2)
+    assert only(project).checkpoints.step == [14, 28]
+    assert only(project).history().steps == [1, 2, 3, 4, 14, 15, 16, 17, 28]
+
+
+def test_the_learning_rate_joins_a_point_now_and_then(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keepsake.integrations._keras.RATE_INTERVAL_S", 1e9)
+    fit([quiet(filepath=None, log_freq=1)])
+    history = only(project).history()
+    assert history.series("learning_rate") == ([1, 4, 8], [0.001] * 3)
+    assert history.series("loss")[0] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
 def test_batches_that_are_run_together_are_counted_one_by_one(project: Project) -> None:
     model = make_model()
     model.compile("sgd", "mse", steps_per_execution=3)
