@@ -138,7 +138,7 @@ def settle(size_bytes: int = 0) -> None:
 def interleave(contenders: Mapping[str, Contender], rounds: int, *, warm_up_rounds: int = 1) -> dict[str, dict[str, list[float]]]:
     """Run contenders in turn, so that a machine that changes its speed changes it for all of them.
 
-    Each round starts with another one, so that nobody always comes after the same.
+    Each round has an order of its own, so that nobody always comes after the same: a machine is slower after hard work than after easy.
 
     Args:
         contenders: By name, what runs one of them once and returns figures by name.
@@ -149,9 +149,9 @@ def interleave(contenders: Mapping[str, Contender], rounds: int, *, warm_up_roun
         The figures by their name, then by the contender's.
     """
     figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: {name: [] for name in contenders})
-    names = list(contenders)
+    order = random.Random(0)
     for number in range(-warm_up_rounds, rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
+        for name in order.sample(list(contenders), len(contenders)):
             for figure, value in contenders[name]().items():
                 if number >= 0:
                     figures[figure][name].append(value)

@@ -38,7 +38,7 @@ ALONE = "the framework alone"
 SAVING = "with its own saving"
 PASSING = "the same, each step passed on to nobody"
 PEERS = ("W&B", "MLflow", "DVCLive")
-STEPS, EPOCHS, BATCH, WIDTH = 250, 2, 128, 1024
+STEPS, EPOCHS, BATCH, WIDTH = 500, 2, 128, 1024
 ALLOWED = 1.03
 """How much longer than alone a training may take, beside its own saving."""
 

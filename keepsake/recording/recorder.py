@@ -450,6 +450,9 @@ class Recorder:
         return self._next_step if number is None else number
 
     def _whole(self, step: object, call: str) -> int | None:
+        if type(step) is int and 0 <= step < 2**63:
+            # At each step of a training: all that is left out here counts.
+            return step
         number = convert(step)
         if isinstance(number, int | float) and number >= 0 and number == int(number):
             return int(number)

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from keepsake.capture.files import FileEntry, project_files
 from keepsake.exceptions import DoesNotExist, ReadError
 from keepsake.repository import archive
-from keepsake.repository.archive import index, members
+from keepsake.repository.archive import index, members, writing
 from keepsake.repository.archive.index import Index
 from keepsake.repository.records import ArchiveInfo
 
@@ -355,6 +355,23 @@ def test_where_files_cannot_be_mapped_they_are_read(tmp_path: Path, monkeypatch:
     mapped = archived(tmp_path / "tree")
     monkeypatch.setattr(mmap, "mmap", refuse)
     assert archived(tmp_path / "tree") == mapped
+
+
+def test_what_cannot_be_written_from_a_mapping_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tree").mkdir()
+    mixed_tree(tmp_path / "tree")
+    mapped = archived(tmp_path / "tree")
+    write_at, refused = writing.write_at, []
+
+    def refuse(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> None:
+        if any(isinstance(buffer, memoryview) and isinstance(buffer.obj, mmap.mmap) for buffer in buffers):
+            refused.append(start)
+            raise OSError(errno.EFAULT, "Bad address")
+        write_at(descriptor, buffers, start)
+
+    monkeypatch.setattr(writing, "write_at", refuse)
+    assert archived(tmp_path / "tree") == mapped
+    assert refused
 
 
 def test_what_was_cut_after_staging_is_not_sealed(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ class LargeFile:
         """Return a part of the file without reading it, only to be written elsewhere; None where that cannot be.
 
         So the system copies it from one file to the other, once instead of twice. Nobody else may look at it: where the file is cut
-        meanwhile, that would end the process, while writing ends with an error (EFAULT).
+        meanwhile, that would end the process (SIGBUS), while writing ends with an error (EFAULT).
         """
         populate: int | None = getattr(mmap, "MAP_POPULATE", None)
         if populate is None or start % mmap.ALLOCATIONGRANULARITY:

@@ -229,11 +229,10 @@ class _MemberWriter:
         try:
             write_at(self._file.fileno(), [buffer for member in members for buffer in member.buffers], self._end)
         except OSError as err:
-            if err.errno == errno.EFAULT:
-                for large in (member.piece.large for member in members):
-                    if large is not None:
-                        large.check_size()
-            raise
+            if err.errno != errno.EFAULT:
+                raise
+            # What was mapped cannot be had. Reading it says why, as where the file was cut, or gives it all the same.
+            write_at(self._file.fileno(), [buffer for member in members for buffer in _read_again(member)], self._end)
         for member in members:
             self._written(member)
         with self._turn:
@@ -252,6 +251,16 @@ class _MemberWriter:
             if not large.left_bytes:
                 large.check_size()
                 large.file.close()
+
+
+def _read_again(member: _Member) -> Sequence[bytes | memoryview]:
+    """Return a member's bytes, with what was mapped of a file read instead."""
+    large = member.piece.large
+    if large is None or member.space is not None:
+        return member.buffers
+    content = memoryview(bytearray(member.piece.length))
+    large.read(content, member.piece.start)
+    return encoded(content, compress=False, with_checksum=False)[0]
 
 
 # --- sealing --------------------------------------------------------------------------------------------------------
