@@ -43,6 +43,7 @@ _received: signal.Signals | None = None
 _busy = 0
 _deferred: signal.Signals | None = None
 _atexit_registered = False
+_forking = threading.local()
 
 
 def register(recorder: Ending) -> None:
@@ -52,7 +53,7 @@ def register(recorder: Ending) -> None:
     if not _atexit_registered:
         atexit.register(_at_exit)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_after_fork)
+            os.register_at_fork(before=_before_fork, after_in_parent=_restore_mask, after_in_child=_after_fork_in_child)
         _last_exception = _uncaught()
         _atexit_registered = True
     _install_handlers()
@@ -119,11 +120,28 @@ def _uncaught() -> BaseException | None:
     return last if isinstance(last, BaseException) else None
 
 
-def _after_fork() -> None:
-    # The child inherits the recorders but they are the parent's: it must not record their end.
+# --- fork -----------------------------------------------------------------------------------------------------------
+
+
+def _before_fork() -> None:
+    # What reaches the child before it has the handlers of a child waits: ours would take it, and nobody would die of it.
+    if hasattr(signal, "pthread_sigmask"):
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINATION_SIGNALS)
+
+
+def _restore_mask() -> None:
+    if (mask := getattr(_forking, "mask", None)) is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_fork_in_child() -> None:
+    # The child inherits the recorders but they are the parent's: it must not record their end. Nor do its signals concern us, and a
+    # handler of Python's is worse than none where it waits in C code: a pool that ends its workers would wait for them for ever.
     global _busy, _deferred
     _live.clear()
     _busy, _deferred = 0, None
+    _remove_handlers()
+    _restore_mask()
 
 
 # --- signals --------------------------------------------------------------------------------------------------------

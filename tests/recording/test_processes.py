@@ -166,6 +166,37 @@ WORKER_MODULE = """
 """
 
 
+def test_the_signals_of_a_forked_child_are_its_own(project: Project, script: Start) -> None:
+    """A pool ends its workers by SIGTERM, and a handler of Python's does not run while one of them waits in C code."""
+    run = script(
+        """
+        import os, signal
+        import keepsake
+
+        def own(signum, frame):
+            print("own", flush=True)
+
+        signal.signal(signal.SIGHUP, own)
+        experiment = keepsake.init(path=None, quiet=True)
+        ours = signal.getsignal(signal.SIGTERM)
+        if not (pid := os.fork()):
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and signal.getsignal(signal.SIGHUP) is own
+            assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+        assert callable(ours) and signal.getsignal(signal.SIGTERM) is ours is signal.getsignal(signal.SIGHUP)
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        os.kill(os.getpid(), signal.SIGHUP)
+        experiment.checkpoint(metrics={"loss": 1})
+        """
+    )
+    assert [run.line(), run.line()] == ["own", "own"]
+    assert run.wait() == 0
+    experiment = only(project)
+    assert (len(experiment.checkpoints), run.stderr) == (1, "")
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_children_of_any_kind_leave_the_experiment_alone(project: Project, script: Start, method: str) -> None:
     (project.directory / "worker.py").write_text(textwrap.dedent(WORKER_MODULE), encoding="utf-8")
