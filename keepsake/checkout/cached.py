@@ -15,7 +15,7 @@ from keepsake.exceptions import ConfigInvalid, KeepsakeError, ReadError, WriteEr
 from keepsake.query.literals import size_bytes
 from keepsake.repository import layout
 from keepsake.repository.cache import cache_directory, cache_place
-from keepsake.storage.disk import size_text
+from keepsake.storage.disk import size_text, write_error
 from keepsake.storage.locks import ProcessLock
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _explained(place: Path) -> Iterator[None]:
     except KeepsakeError:
         raise
     except OSError as err:
-        raise WriteError(f"cannot write to {place}: {err.strerror or err}", url=f"file://{place}", hint=hint) from err
+        raise write_error(err, place, hint=hint) from err
 
 
 # --- room -------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from keepsake.checkout.undo import Change, Undo
 from keepsake.checkout.version import Version, VersionFile
 from keepsake.config import CONFIG_FILE_NAMES
 from keepsake.exceptions import KeepsakeError, ReadError, UnsavedFiles, WriteError
+from keepsake.storage.disk import write_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -168,9 +169,7 @@ class CheckoutPlan:
             raise
         except OSError as err:
             reached = [f"{done} of {len(names)} files are in place; run it again to go on"] if done else []
-            raise WriteError(
-                f"cannot write to {self.target}: {err.strerror or err}", facts=reached, url=f"file://{self.target}"
-            ) from err
+            raise write_error(err, self.target, facts=reached) from err
 
     def _keep(self, undo: Path, changes: list[Change], *, backup: bool, source: str) -> None:
         try:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from keepsake.capture.files import STAGING_PREFIX
-from keepsake.exceptions import WriteError
+from keepsake.storage.disk import write_error
 from keepsake.storage.locks import ProcessLock
 
 _LOCK_NAME = "lock"
@@ -44,7 +44,7 @@ class Staging:
             part = self._directory / name
             part.mkdir(exist_ok=True)
         except OSError as err:
-            raise WriteError(f"cannot write to {self.place}: {err.strerror or err}", url=f"file://{self.place}") from err
+            raise write_error(err, self.place) from err
         return part
 
     def _made(self) -> Path:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from keepsake.checkout import places
 from keepsake.checkout.places import State
 from keepsake.checkout.saved import Place, read_git
-from keepsake.exceptions import DoesNotExist, KeepsakeError, ObjectNotFound, ReadError, WriteError
+from keepsake.exceptions import DoesNotExist, KeepsakeError, ObjectNotFound, ReadError
 from keepsake.repository.archive import Digests
+from keepsake.storage.disk import write_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -130,7 +131,7 @@ class Undo:
             temporary.replace(directory / _RECORD_NAME)
         except OSError as err:
             shutil.rmtree(directory, ignore_errors=True)
-            raise WriteError(f"cannot write to {directory}: {err.strerror or err}", url=f"file://{directory}") from err
+            raise write_error(err, directory) from err
         _forget_old(directory.parent)
 
     @classmethod
@@ -176,7 +177,7 @@ class Undo:
             # Some of them are errors of the system as well.
             raise
         except OSError as err:
-            raise WriteError(f"cannot write to {self.target}: {err.strerror or err}", url=f"file://{self.target}") from err
+            raise write_error(err, self.target) from err
         if not (dry_run or plan.changed or (plan.lost and self.has_backup)):
             shutil.rmtree(self.directory, ignore_errors=True)
         return plan

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from keepsake.checkout.places import Kind, State, file_stamp, is_executable, kind_of, parents_of
 from keepsake.checkout.staging import walk
-from keepsake.exceptions import DoesNotExist, ReadError, WriteError
+from keepsake.exceptions import DoesNotExist, ReadError
 from keepsake.repository import layout
-from keepsake.storage.disk import size_text
+from keepsake.storage.disk import no_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -222,6 +222,4 @@ def _laid_over(files: dict[str, VersionFile], upper: Iterable[VersionFile]) -> d
 def _require_room(place: Path, size_bytes: int) -> None:
     free_bytes = shutil.disk_usage(place).free
     if size_bytes > free_bytes:
-        raise WriteError(
-            f"no space left on {place} (need {size_text(size_bytes)}, {size_text(free_bytes)} free)", url=f"file://{place}"
-        )
+        raise no_space(place, size_bytes, free_bytes)

@@ -174,7 +174,7 @@ class Recorder:
         self._live = False
         self._over = False
         self._journal: journal.Journal | None = None
-        self._staging = Staging(journal.JournalDirectory(self._root, record.id).path)
+        self._staging = Staging(journal.JournalDirectory(self._root, record.id))
         self._unpublished: list[dict[str, Any]] = []
         self._etag: str | None = None
         self._fragments: dict[str, str] = {}
@@ -835,8 +835,7 @@ class Recorder:
     def _report(self, what: str, err: Exception, consequence: str) -> None:
         if self._over and isinstance(err, DoesNotExist):
             consequence = "nothing more of it is recorded"
-        cause = err if isinstance(err, KeepsakeError | OSError | ValueError) else f"{type(err).__name__}: {err}"
-        text = f"{what}: {redact_text(str(cause))}; {consequence}"
+        text = f"{what}: {redact_text(_cause(err))}; {consequence}"
         # Once, whatever the step and however many bytes it is about.
         kind = re.sub(r"[0-9][0-9,.]*", "#", text)
         if kind not in self._warned:
@@ -923,6 +922,13 @@ def _error_text(error: BaseException | str | None) -> str | None:
     except Exception:  # noqa: BLE001 - an exception whose own text fails still has a type
         text = type(error).__name__
     return redact_text(" ".join(text.split()))[:MAX_ERROR_LENGTH]
+
+
+def _cause(err: Exception) -> str:
+    """Return what went wrong, for people."""
+    if isinstance(err, OSError) and not isinstance(err, KeepsakeError) and err.strerror:
+        return f"{err.strerror}: {err.filename}" if err.filename else err.strerror
+    return str(err) if isinstance(err, KeepsakeError | OSError | ValueError) else f"{type(err).__name__}: {err}"
 
 
 def _said_progress(total_bytes: int) -> Callable[[int], None]:

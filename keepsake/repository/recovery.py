@@ -115,7 +115,7 @@ def _store_all(repository: Repository, place: JournalDirectory) -> int:
         record = repository.load_stored(place.experiment_id)
         known = {checkpoint.id for checkpoint in record.checkpoints if not checkpoint.archive_pending}
         replay(record, entries)
-        entries += _stored_files(repository, Staging(place.path), record)
+        entries += _stored_files(repository, Staging(place), record)
         with repository.rewriting(place.experiment_id):
             record = repository.load_stored(place.experiment_id)
             if replay(record, entries):

@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, cast
 
 from keepsake.exceptions import ReadError
 from keepsake.repository.layout import is_id
+from keepsake.storage.disk import space_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from keepsake.capture.files import FileEntry
+    from keepsake.repository.journal import JournalDirectory
     from keepsake.repository.records import ArchiveInfo
     from keepsake.repository.repository import Repository
     from keepsake.storage import DiskStorage
@@ -36,11 +38,12 @@ class Staging:
     """What is staged of one experiment.
 
     Args:
-        directory: The directory of its journal.
+        place: Its journal's place.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, place: JournalDirectory) -> None:
+        self.directory = place.path
+        self._root = place.root
 
     def ids(self) -> set[str]:
         """Return the IDs of what is staged, whole or in part."""
@@ -58,12 +61,8 @@ class Staging:
         """Return how much is staged, for people."""
         with suppress(OSError):
             return self.archive(id).stat().st_size
-        size_bytes = 0
-        for path in self._snapshot(id).rglob("*"):
-            # The worker may discard it meanwhile.
-            with suppress(OSError):
-                size_bytes += path.stat().st_size if path.is_file() else 0
-        return size_bytes
+        # The worker may discard it meanwhile.
+        return _sizes_bytes(path for path in self._snapshot(id).rglob("*") if path.is_file())
 
     # --- putting in -------------------------------------------------------------------------------------------------
 
@@ -72,11 +71,13 @@ class Staging:
 
         Raises:
             ReadError: A file shrank while it was read, or the only one has gone.
-            OSError: A file cannot be read, or there is no room.
+            WriteError: There is no room.
+            OSError: A file cannot be read.
         """
         from keepsake.repository import archive
 
-        archive.stage(entries, id, self.archive(id))
+        with self._room(entry.source for entry in entries if entry.kind == "file"):
+            archive.stage(entries, id, self.archive(id))
 
     def announce_snapshot(self, id: str, entries: Sequence[FileEntry]) -> Path:
         """Write down what a snapshot will hold, and return where its files are to be put, which does not exist yet.
@@ -84,12 +85,17 @@ class Staging:
         Args:
             id: The checkpoint's ID.
             entries: The files; their sources are relative to the place that is returned.
+
+        Raises:
+            WriteError: There is no room.
+            OSError: It cannot be written down.
         """
         directory = self._snapshot(id)
-        directory.mkdir()
         rows = [{"name": e.name, "source": str(e.source), "kind": e.kind, "link_target": e.link_target} for e in entries]
-        # Names may hold bytes that are not Unicode; ASCII escapes carry them.
-        (directory / _ENTRIES_NAME).write_text(json.dumps(rows), encoding="ascii")
+        with self._room():
+            directory.mkdir()
+            # Names may hold bytes that are not Unicode; ASCII escapes carry them.
+            (directory / _ENTRIES_NAME).write_text(json.dumps(rows), encoding="ascii")
         return directory / _FILES_NAME
 
     # --- taking out -------------------------------------------------------------------------------------------------
@@ -106,14 +112,18 @@ class Staging:
 
         Raises:
             ReadError: What is staged is damaged.
-            OSError: There is no room, or what is staged is not there.
+            WriteError: There is no room.
+            OSError: What is staged is not there.
         """
         from keepsake.repository import archive
 
         if self._snapshot(id).exists():
             self._discard_archive(id)
-            archive.stage(self._snapshot_entries(id), id, self.archive(id))
-        return archive.seal(self.archive(id))
+            entries = self._snapshot_entries(id)
+            with self._room(entry.source for entry in entries if entry.kind == "file"):
+                archive.stage(entries, id, self.archive(id))
+        with self._room():
+            return archive.seal(self.archive(id))
 
     def store(self, id: str, repository: Repository, key: str) -> ArchiveInfo:
         """Finish the archive, put it into its place, and return what to announce of it.
@@ -127,8 +137,8 @@ class Staging:
 
         Raises:
             ReadError: What is staged is damaged, or it is neither staged nor in its place.
-            WriteError: The store could not take it.
-            OSError: There is no room.
+            WriteError: The store could not take it, or there is no room.
+            OSError: It cannot be read.
         """
         if not self.is_whole(id):
             return repository.describe_archive(key)
@@ -146,6 +156,21 @@ class Staging:
             self._snapshot(id).rename(discarded)
         shutil.rmtree(discarded, ignore_errors=True)
         self._discard_archive(id)
+
+    @contextmanager
+    def _room(self, files: Iterable[Path] = ()) -> Iterator[None]:
+        """Turn the system's words about a lack of room into our error.
+
+        Args:
+            files: What is to be written, as far as that is known.
+        """
+        try:
+            yield
+        except OSError as err:
+            lacking = space_error(err, self._root, need_bytes=_sizes_bytes(files) or None)
+            if lacking is None:
+                raise
+            raise lacking from err
 
     def _discard_archive(self, id: str) -> None:
         from keepsake.repository import archive
@@ -168,3 +193,12 @@ class Staging:
         except (ValueError, KeyError, TypeError) as err:
             # Not all that was written reaches the disk where the machine goes down.
             raise ReadError(f"the list of files in {directory} is damaged: {err}") from err
+
+
+def _sizes_bytes(files: Iterable[Path]) -> int:
+    size_bytes = 0
+    for file in files:
+        # It may have gone meanwhile.
+        with suppress(OSError):
+            size_bytes += file.lstat().st_size
+    return size_bytes

@@ -437,7 +437,7 @@ def _waiting(place: JournalDirectory, repository: Repository) -> str:
     record = repository.load_stored(place.experiment_id)
     before = len(record.checkpoints)
     replay(record, place.entries())
-    staging = Staging(place.path)
+    staging = Staging(place)
     size_bytes = sum(staging.size_bytes(id) for id in staging.ids())
     count = len(record.checkpoints) - before
     checkpoints = f"{count} checkpoint{'' if count == 1 else 's'} and " if count else ""

@@ -18,7 +18,7 @@ from keepsake.storage.base import PIECE_BYTES, Body, ObjectInfo, Storage, check_
 from keepsake.storage.locks import lock_descriptor, machine_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from _typeshed import WriteableBuffer
@@ -252,14 +252,51 @@ def disk_error(
         return ObjectNotFound(f"no object {key} in {url}", url=url, key=key)
     if err.errno in _FORBIDDEN:
         return AccessDenied(f"cannot {verb} {key} in {url}: {err.strerror}", url=url, key=key)
-    if err.errno == errno.ENOSPC:
-        known = [f"need {size_text(need)}" for need in (_size_bytes(body),) if need is not None]
-        known += [f"{size_text(free)} free" for free in (_free_bytes(root, temporary),) if free is not None]
-        numbers = f" ({', '.join(known)})" if known else ""
-        return WriteError(f"no space left on {root}{numbers}", url=url, key=key)
-    if err.errno == errno.EDQUOT:
-        return WriteError(f"disk quota exceeded on {root}", url=url, key=key)
+    if (lacking := space_error(err, root, need_bytes=_size_bytes(body), temporary=temporary)) is not None:
+        lacking.key = key
+        return lacking
     return kind(f"cannot {verb} {key} in {url}: {err.strerror or err}", url=url, key=key)
+
+
+def space_error(err: OSError, place: Path, *, need_bytes: int | None = None, temporary: Path | None = None) -> WriteError | None:
+    """Return the operating system's error as ours if it is about room on a disk; None if it is about something else.
+
+    Args:
+        err: What the system said.
+        place: The directory that was written to.
+        need_bytes: How much was to be written; None where nobody knows.
+        temporary: The half-written file, whose room will be free again; None where it is gone.
+    """
+    if err.errno == errno.ENOSPC:
+        return no_space(place, need_bytes, _free_bytes(place, temporary))
+    if err.errno == errno.EDQUOT:
+        return WriteError(f"disk quota exceeded on {place}", url=f"file://{place}")
+    if err.errno == errno.EFBIG:
+        size = f" ({size_text(need_bytes)})" if need_bytes is not None else ""
+        return WriteError(f"file too large for {place}{size}", url=f"file://{place}")
+    return None
+
+
+def write_error(err: OSError, place: Path, *, facts: Sequence[str] = (), hint: str | None = None) -> WriteError:
+    """Return the operating system's error about writing below a directory as ours.
+
+    Args:
+        err: What the system said.
+        place: The directory.
+        facts: Further lines that help to understand it.
+        hint: A command that mends it.
+    """
+    error = space_error(err, place) or WriteError(f"cannot write to {place}: {err.strerror or err}", url=f"file://{place}")
+    error.facts, error.hint = tuple(facts), hint
+    return error
+
+
+def no_space(place: Path, need_bytes: int | None, free_bytes: int | None) -> WriteError:
+    """Return the error for a lack of room, with the figures that are known."""
+    known = [f"need {size_text(need_bytes)}"] if need_bytes is not None else []
+    known += [f"{size_text(free_bytes)} free"] if free_bytes is not None else []
+    numbers = f" ({', '.join(known)})" if known else ""
+    return WriteError(f"no space left on {place}{numbers}", url=f"file://{place}")
 
 
 class _File(io.FileIO):

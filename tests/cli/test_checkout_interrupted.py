@@ -118,8 +118,7 @@ def test_without_room_everything_stays(repo: Repo, flag: str) -> None:
     before = own(repo)
     done = subprocess.run([sys.executable, "-c", FULL, "checkout", "eb96def", flag], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "error: cannot write " in done.stderr
-    assert "File too large" in done.stderr
+    assert "error: file too large for " in done.stderr
     assert own(repo) == before
     assert not list(repo.directory.glob(".keepsake-checkout-*"))
 
@@ -131,7 +130,7 @@ def test_a_backup_that_has_no_room_stops_before_anything_is_lost(repo: Repo) -> 
         [sys.executable, "-c", FULL, "checkout", "eb96def", "--backup"], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1
-    assert "error: cannot write to " in done.stderr
+    assert "error: file too large for " in done.stderr
     assert own(repo) == before
     assert not list((repo.root / "undo").glob("2*"))
 

@@ -35,7 +35,7 @@ def staging(repository: Repository) -> Staging:
     assert repository.local_root is not None
     place = JournalDirectory(repository.local_root, new_id())
     place.path.mkdir(parents=True)
-    return Staging(place.path)
+    return Staging(place)
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_a_file_that_has_no_room_costs_its_checkpoint_and_nothing_else(project: 
     assert run.wait() == 0
     [error] = errors(run)
     assert 'checkpoint(path="large")' in error
-    assert "File too large" in error
+    assert f"file too large for {project.directory / '.keepsake'} (3 MB); " in error
     assert "its files are not saved (step 1), its metrics and earlier checkpoints are" in error
     experiment = only(project)
     assert [checkpoint.metrics["loss"] for checkpoint in experiment.checkpoints] == [0, 1, 2, 3, 4]
@@ -134,6 +134,7 @@ def test_a_disk_that_is_full_loses_nothing_of_what_was_accepted(tmp_path: Path, 
         open("weights", "wb").write(os.urandom(500_000))
         experiment.checkpoint("weights", metrics={{"loss": 0}})
         assert experiment.flush()
+        open("{small_disk}/owned", "wb").write(os.urandom(400_000))
         file = os.open(filler, os.O_WRONLY | os.O_CREAT)
         try:
             while True:
@@ -143,15 +144,20 @@ def test_a_disk_that_is_full_loses_nothing_of_what_was_accepted(tmp_path: Path, 
         for step in range(1, 200):
             experiment.checkpoint("weights" if step % 50 == 0 else None, metrics={{"loss": step, "text": "x" * 100}})
         assert not experiment.flush()
-        assert [c.metrics["loss"] for c in experiment.checkpoints] == list(range(200))
+        # What was taken away from the training waits until it can be packed.
+        os.truncate(filler, os.path.getsize(filler) - 100_000)
+        experiment.checkpoint("{small_disk}/owned", metrics={{"loss": 200}}, move=True)
+        assert not experiment.flush()
+        assert [c.metrics["loss"] for c in experiment.checkpoints] == list(range(201))
         os.unlink(filler)
-        experiment.checkpoint("weights", metrics={{"loss": 200}})
+        experiment.checkpoint("weights", metrics={{"loss": 201}})
         assert experiment.flush()
         experiment.stop()
         [found] = project.experiments.list()
-        assert [c.metrics["loss"] for c in found.checkpoints] == list(range(201)), len(found.checkpoints)
+        assert [c.metrics["loss"] for c in found.checkpoints] == list(range(202)), len(found.checkpoints)
         whole = open("weights", "rb").read()
-        assert found.checkpoints[0].open("weights").read() == found.checkpoints[200].open("weights").read() == whole
+        assert found.checkpoints[0].open("weights").read() == found.checkpoints[201].open("weights").read() == whole
+        assert len(found.checkpoints[200].open("disk/owned").read()) == 400_000
         assert found.outcome == "finished"
         assert verify.check(found.repository).findings == []
         print("whole")
@@ -169,7 +175,17 @@ def test_a_disk_that_is_full_loses_nothing_of_what_was_accepted(tmp_path: Path, 
     )
     assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
     said = [line for line in done.stderr.splitlines() if "error" in line]
-    assert any("no space left on" in line for line in said)
+    lacking = rf"no space left on {re.escape(str(small_disk))}/runs \(need %s, [0-9.]+ k?B free\); "
+    for what, need, consequence in (
+        (
+            r'checkpoint\(path="weights"\)',
+            "500 kB",
+            r"its files are not saved \(step 50\), its metrics and earlier checkpoints are",
+        ),
+        ("storing a checkpoint", "400 kB", "its files wait in "),
+    ):
+        assert [line for line in said if re.search(f"error: {what}: {lacking % need}{consequence}", line)], said
+    assert not any("Errno" in line for line in said)
     assert len(said) == len(set(said)) <= 4
 
 

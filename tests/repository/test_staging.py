@@ -32,7 +32,7 @@ def staging(repository: Repository) -> Staging:
     assert repository.local_root is not None
     place = JournalDirectory(repository.local_root, new_id())
     place.path.mkdir(parents=True)
-    return Staging(place.path)
+    return Staging(place)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_sealing_may_be_done_again_from_what_a_kill_has_left(
     put(staging, id, source, how)
     infos = [staging.seal(id) for _ in range(times)]
     # Killed before it was put into its place; another process goes on.
-    again = Staging(staging.directory)
+    again = Staging(JournalDirectory(repository.local_root, staging.directory.name))
     assert again.is_whole(id)
     info = again.store(id, repository, layout.checkpoint_archive_key(id))
     assert {info, *infos} == {info}

@@ -404,7 +404,7 @@ class TestDiskStorage(StorageTests):
                     try:
                         storage.write(key, body)
                     except WriteError as err:
-                        print(type(err.__cause__).__name__, err.key, "File too large" in str(err))
+                        print(type(err.__cause__).__name__, err.key, "file too large for" in str(err))
             storage.write("small", b"x" * 100_000)
             """
         )
@@ -445,7 +445,7 @@ class TestDiskStorage(StorageTests):
         if verb in ("read", "delete"):
             kinds.update(dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), ObjectNotFound))
         kinds.update(dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), AccessDenied))
-        kinds.update(dict.fromkeys((errno.ENOSPC, errno.EDQUOT), WriteError))
+        kinds.update(dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), WriteError))
         for number, kind in kinds.items():
             with pytest.raises(StorageError) as caught, storage._errors(usual, verb, "a/b"):
                 raise OSError(number, os.strerror(number))

@@ -14,6 +14,7 @@ from keepsake.repository.archive.files import WriteQueue, write_at
 from keepsake.repository.archive.members import sliced
 from keepsake.repository.archive.names import parents
 from keepsake.repository.archive.threads import run_together, threads_for
+from keepsake.storage.disk import space_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -134,7 +135,9 @@ class Extraction:
         except StorageError:
             raise
         except OSError as err:
-            raise WriteError(f"cannot write {path}: {err.strerror or err}", url=f"file://{self._target}") from err
+            raise space_error(err, self._target) or WriteError(
+                f"cannot write {path}: {err.strerror or err}", url=f"file://{self._target}"
+            ) from err
 
 
 @dataclass(frozen=True, slots=True)
