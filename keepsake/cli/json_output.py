@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
+from keepsake.query.listed_json import status
 from keepsake.repository import fast_json
 from keepsake.repository.json_values import encode_value, format_time
 
@@ -17,52 +17,21 @@ if TYPE_CHECKING:
     from keepsake.query.trees import TreeFile
     from keepsake.repository.archive import ArchivedFile
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord
-    from keepsake.repository.summary import Summary
-
-
-_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What JSON allows in a text although terminals obey it; its escapes mean the same to whoever reads the JSON."""
 
 
 def dumps(value: object) -> str:
     """Return the text of a JSON document: no bare NaN, which other programs refuse, and nothing that steers a terminal."""
-    return _harmless(fast_json.dumps(value, indented=True))
+    return fast_json.harmless(fast_json.dumps(value, indented=True))
 
 
 def line(value: object) -> str:
     """Return the text of a JSON document on one line."""
-    return _harmless(fast_json.dumps(value))
+    return fast_json.harmless(fast_json.dumps(value))
 
 
-def _harmless(text: str) -> str:
-    if text.isascii() and "\x7f" not in text:
-        return text
-    return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def listed(record: Summary) -> dict[str, Any]:
-    """Return what ``ls --json`` prints of an experiment."""
-    details = record.kept_apart("details")
-    best = details.get("best")
-    said = record.annotation
-    return {
-        "id": record.id,
-        "created": record.created_text,
-        "params": record.params_json,
-        "command": record.command,
-        "num_checkpoints": record.num_checkpoints,
-        "latest_checkpoint": details.get("latest") or best,
-        "best_checkpoint": best,
-        "user": record.user,
-        "host": record.host,
-        **_status(record),
-        "git": details.get("git"),
-        "name": said.name if said is not None else "",
-        "tags": said.tags if said is not None else (),
-        "notes": said.notes if said is not None else "",
-        "aliases": dict(record.aliases),
-        "size_bytes": record.size_bytes,
-    }
+def on_one_line(text: str) -> str:
+    """Return a JSON document without its indents."""
+    return line(fast_json.loads(text.encode()))
 
 
 def shown(record: ExperimentRecord, annotation: Annotated | None = None) -> dict[str, Any]:
@@ -70,7 +39,7 @@ def shown(record: ExperimentRecord, annotation: Annotated | None = None) -> dict
     best, latest = record.best(), record.latest()
     return {
         **record.to_json(),
-        **_status(record),
+        **status(record),
         "best_checkpoint": best.id if best is not None else None,
         "latest_checkpoint": latest.id if latest is not None else None,
         "name": annotation.name if annotation is not None else "",
@@ -120,21 +89,6 @@ def compared_with_first(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     others = [compared(comparison) for comparison in comparisons]
     sides = [others[0]["left"], *(other["right"] for other in others)]
     return {"sides": sides, "compared_with_first": [{key: other[key] for key in other if key != "left"} for other in others]}
-
-
-def _status(record: ExperimentRecord | Summary) -> dict[str, Any]:
-    status, ended = record.status, record.ended
-    duration = (ended - record.created).total_seconds() if ended is not None else None
-    return {
-        "running": status.word == "running",
-        "status": status.word,
-        "status_reason": status.reason,
-        "last_heartbeat": format_time(status.last_heartbeat) if status.last_heartbeat is not None else None,
-        "error": record.error,
-        "ended": format_time(ended) if ended is not None else None,
-        "duration_s": duration,
-        "uploaded": record.is_uploaded,
-    }
 
 
 def _side(side: Side) -> dict[str, str | None]:

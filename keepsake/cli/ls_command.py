@@ -16,16 +16,12 @@ if TYPE_CHECKING:
     from keepsake.display.experiments import ExperimentTable
     from keepsake.project import Project
     from keepsake.query.filters import Filter
-    from keepsake.query.index import Index
-    from keepsake.query.index_tables import Part
+    from keepsake.query.index import Index, Part
     from keepsake.repository.summary import Summary
 
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "md", "ids")
 
 WATCH_INTERVAL_S = 2.0
-
-JSON_CHUNK = 500
-"""How many experiments become text together: about half a megabyte."""
 
 _kept: list[_Found] = []
 """What was listed last: to free so many objects takes a tenth of the time of a listing, and the process ends anyway."""
@@ -103,6 +99,11 @@ class Options(NamedTuple):
     pager: bool
     running: bool = False
 
+    @property
+    def chooses(self) -> bool:
+        """Whether it takes more than the number of experiments to tell which are listed."""
+        return bool(self.filters or self.sort_keys or self.running)
+
 
 def list_experiments(ctx: click.Context, repository: str | None, wanted: Options) -> None:
     """Do what ``ls`` and ``ps`` do."""
@@ -125,11 +126,18 @@ def list_experiments(ctx: click.Context, repository: str | None, wanted: Options
 def _list_once(ctx: click.Context, project: Project, wanted: Options, *, is_named: bool) -> None:
     index = project.index()
     index.forget()
+    form = wanted.form or "table"
+    if form in ("json", "jsonl") and not wanted.chooses and not wanted.names:
+        # All that is printed is at hand as text.
+        texts = index.listed_json(_limit(project, wanted))
+        if not texts and is_named:
+            require_repository(project)
+        _print_json(texts, by_line=form == "jsonl")
+        return
     found = _Found.of(index, project, wanted)
     _kept[:] = [found]
     if not found.total and is_named:
         require_repository(project)
-    form = wanted.form or "table"
     if wanted.names:
         from keepsake.display.name_list import name_lines
         from keepsake.query.names import FIELDS
@@ -137,7 +145,7 @@ def _list_once(ctx: click.Context, project: Project, wanted: Options, *, is_name
         for line in name_lines(found.summaries, FIELDS):
             click.echo(line)
     elif form in ("json", "jsonl"):
-        _print_json(found.summaries, by_line=form == "jsonl")
+        _print_json(index.listed_json_of(found.summaries), by_line=form == "jsonl")
     elif form == "ids":
         for summary in found.summaries:
             click.echo(summary.id)
@@ -165,8 +173,8 @@ class _Found(NamedTuple):
     @classmethod
     def of(cls, index: Index, project: Project, wanted: Options) -> _Found:
         limit = _limit(project, wanted)
-        part: Part | None = "ranges" if wanted.names else "details" if wanted.form in ("json", "jsonl") else None
-        if not (wanted.filters or wanted.sort_keys or wanted.running):
+        part: Part | None = "ranges" if wanted.names else None
+        if not wanted.chooses:
             # The usual case needs only the newest, which are the last.
             return cls(index.summaries(limit, part), [], ["created"], index.count())
         from keepsake.query.filters import parse, select
@@ -202,20 +210,16 @@ def _limit(project: Project, wanted: Options) -> int | None:
 # --- printing -------------------------------------------------------------------------------------------------------
 
 
-def _print_json(summaries: Sequence[Summary], *, by_line: bool) -> None:
-    from keepsake.cli import json_output
+def _print_json(texts: Sequence[str], *, by_line: bool) -> None:
+    if by_line:
+        from keepsake.cli import json_output
 
-    if by_line or not summaries:
-        for summary in summaries:
-            click.echo(json_output.line(json_output.listed(summary)))
-        if not by_line:
-            click.echo("[]")
-        return
-    # Some at a time, so that thousands are never in memory as text.
-    for start in range(0, len(summaries), JSON_CHUNK):
-        listed = [json_output.listed(summary) for summary in summaries[start : start + JSON_CHUNK]]
-        sys.stdout.write(("," if start else "[") + json_output.dumps(listed).removeprefix("[").removesuffix("\n]"))
-    click.echo("\n]")
+        for text in texts:
+            click.echo(json_output.on_one_line(text))
+    elif texts:
+        click.echo("\n".join(["[", ",\n".join([f"  {text}" for text in texts]), "]"]))
+    else:
+        click.echo("[]")
 
 
 def _table(ctx: click.Context, project: Project, index: Index, found: _Found, wanted: Options) -> ExperimentTable:

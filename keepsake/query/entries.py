@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from keepsake import messages
 from keepsake.exceptions import CorruptedRecord
 from keepsake.query.index_tables import packed
+from keepsake.query.listed_json import kept
 from keepsake.repository import fast_json
-from keepsake.repository.summary import parse
+from keepsake.repository.summary import Summary, parse
 from keepsake.storage.disk import DiskStorage
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Entry(NamedTuple):
         key: The record's key.
         created: When the experiment was started, as the format has it.
         summary: JSON of the row of a summary.
-        details: JSON of its details.
+        listed_json: What ``ls --json`` prints of it; see `kept`.
         ranges: JSON of the names and ranges of its metrics.
         ids: All its IDs; see `packed`.
         packages: JSON of the versions of packages.
@@ -37,7 +38,7 @@ class Entry(NamedTuple):
     key: str
     created: str
     summary: bytes
-    details: bytes
+    listed_json: bytes
     ranges: bytes
     ids: bytes
     packages: bytes
@@ -50,11 +51,12 @@ class Entry(NamedTuple):
             CorruptedRecord: It is not an experiment's record.
         """
         parsed = parse(content, key=key)
+        summary = Summary(parsed.row, {"details": parsed.details})
         return cls(
             key,
             parsed.created,
             fast_json.dumps(parsed.row).encode(),
-            fast_json.dumps(parsed.details).encode(),
+            kept(summary),
             fast_json.dumps(parsed.ranges).encode(),
             packed(parsed.ids),
             parsed.packages.encode(),

@@ -11,12 +11,14 @@ import sqlite3
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from keepsake import messages
 from keepsake.exceptions import CorruptedRecord, DoesNotExist, KeepsakeError
 from keepsake.query.changes import Changes
-from keepsake.query.index_tables import IndexTables, Part, id_range
+from keepsake.query.index_tables import BATCH, IndexTables, id_range, read_part, table_of
+from keepsake.query.listed_json import text as listed_text
+from keepsake.query.listed_json import text_of
 from keepsake.repository import fast_json, layout
 from keepsake.repository.cache import cache_file
 from keepsake.repository.summary import Summary
@@ -31,28 +33,31 @@ if TYPE_CHECKING:
     from keepsake.repository.repository import Listing, Repository
     from keepsake.storage import ObjectInfo
 
+R = TypeVar("R")
 T = TypeVar("T")
 
-BATCH = 1000
-"""How many changed records are written together: enough to be quick, few enough to be small in memory."""
+Part: TypeAlias = Literal["details", "ranges"]
+"""What is kept apart of a summary."""
 
+FEW_SPECIAL = 200
+"""Of so many experiments more than their records is read one by one; of more, that of all together takes less time."""
 
 _Row: TypeAlias = "tuple[tuple[str, int], Summary]"
 """Key and number of an experiment, and what the tables keep of it."""
 
 
-class _ReadBefore(NamedTuple):
-    """All experiments as tables had them before it was known that nothing has changed.
+class _ReadBefore(NamedTuple, Generic[T]):
+    """What tables had of all experiments before it was known that nothing has changed.
 
     Args:
         tables: The tables.
         state: Theirs, just before.
-        rows: The experiments, oldest first.
+        rows: What they had.
     """
 
     tables: IndexTables
     state: int
-    rows: list[_Row]
+    rows: list[T]
 
 
 class _Said(NamedTuple):
@@ -115,12 +120,27 @@ class Index:
             newest: Return only so many of the newest; all if not given.
             part: What each will be asked for besides, so that it is better read together.
         """
-        before = self._read_meanwhile(part) if newest is None else None
+        wanted = partial(_summaries, newest=newest, part=part)
+        return self._answer_with(wanted, newest, lambda tables, rows: list(self._completed(tables, rows)))
 
-        def question(tables: IndexTables) -> list[Summary]:
-            if before is not None and before.tables is tables:
-                return list(self._completed(tables, before.rows))
-            return list(self._completed(tables, _decoded(tables.newest(newest, part), part)))
+    def listed_json(self, newest: int | None = None) -> list[str]:
+        """Return the text of each experiment in ``ls --json``, oldest first.
+
+        Args:
+            newest: Return only so many of the newest; all if not given.
+        """
+        return self._answer_with(partial(_texts, newest=newest), newest, self._with_what_is_known_besides)
+
+    def listed_json_of(self, summaries: Sequence[Summary]) -> list[str]:
+        """Return the text of each of these experiments in ``ls --json``, in their order."""
+        keys = [layout.record_key(summary.id) for summary in summaries]
+
+        def question(tables: IndexTables) -> list[str]:
+            special, kept = self._special(tables), tables.listed_json(keys)
+            return [
+                text_of(kept[key]) if key in kept and key not in special else listed_text(summary)
+                for key, summary in zip(keys, summaries, strict=True)
+            ]
 
         return self._answer(question)
 
@@ -128,11 +148,7 @@ class Index:
         """Return one experiment by its whole ID; None if there is none."""
         key = layout.record_key(experiment_id)
 
-        def question(tables: IndexTables) -> Summary | None:
-            found = tables.one(key)
-            return self._summary(tables, key, *found) if found is not None else None
-
-        return self._answer(question)
+        return self._answer(lambda tables: self._one(tables, key))
 
     def records(self) -> ListedRecords:
         """Return what reads the whole records of these experiments, also after the index has looked anew."""
@@ -209,8 +225,41 @@ class Index:
             self._refreshed()
             return question(self._opened())
 
+    def _answer_with(
+        self, read: Callable[[IndexTables], list[R]], newest: int | None, question: Callable[[IndexTables, list[R]], T]
+    ) -> T:
+        """Answer a question about what is read of all experiments, or of the newest."""
+        before = self._read_meanwhile(read) if newest is None else None
+
+        def answer(tables: IndexTables) -> T:
+            return question(tables, before.rows if before is not None and before.tables is tables else read(tables))
+
+        return self._answer(answer)
+
+    def _with_what_is_known_besides(self, tables: IndexTables, texts: list[tuple[str, str]]) -> list[str]:
+        special = self._special(tables)
+        found: dict[str, Summary | None] = {}
+        if len(special) > FEW_SPECIAL:
+            rows = self._completed(tables, _summaries(tables, newest=None, part="details"))
+            found = {layout.record_key(summary.id): summary for summary in rows}
+        elif special:
+            found = {key: self._one(tables, key) for key, _ in texts if key in special}
+        return [
+            text if (summary := found.get(key)) is None or key not in special else listed_text(summary) for key, text in texts
+        ]
+
+    def _special(self, tables: IndexTables) -> set[str]:
+        """Return the keys of the experiments of which more is known than their records say."""
+        listing, said = self._refreshed(), self._what_is_said(tables)
+        ids = (*self._live, *listing.heartbeats, *said.annotations, *said.by_experiment)
+        return {*map(layout.record_key, ids), *listing.waiting}
+
+    def _one(self, tables: IndexTables, key: str) -> Summary | None:
+        found = tables.one(key)
+        return self._summary(tables, key, *found) if found is not None else None
+
     def _summary(self, tables: IndexTables, key: str, number: int, content: bytes) -> Summary:
-        [summary] = self._completed(tables, _decoded([(key, number, content, None)]))
+        [summary] = self._completed(tables, _decoded([(key, number, content)]))
         return summary
 
     def _completed(self, tables: IndexTables, rows: Iterable[_Row]) -> Iterator[Summary]:
@@ -259,7 +308,7 @@ class Index:
 
     def _rest(self, tables: IndexTables, number: int, experiment_id: str, what: str) -> Mapping[str, Any]:
         with suppress(sqlite3.Error, ValueError):
-            found = tables.rest(what, number)
+            found: Mapping[str, Any] | None = tables.rest(what, number)
             if found is not None:
                 return found
         # Damaged, or deleted meanwhile.
@@ -276,7 +325,7 @@ class Index:
             self._listing = self._updated()
         return self._listing
 
-    def _read_meanwhile(self, part: Part | None) -> _ReadBefore | None:
+    def _read_meanwhile(self, read: Callable[[IndexTables], list[R]]) -> _ReadBefore[R] | None:
         """Read the tables while a child looks what has changed, where that is worth it; return what is in them if nothing has."""
         path = self._path
         if self._listing is not None or self.helpers < 2 or path is None:
@@ -292,17 +341,17 @@ class Index:
         except OSError:
             return None
         tables = self._opened()
-        before: _ReadBefore | None = None
+        before: _ReadBefore[R] | None = None
         # Where they are damaged, whoever asks now finds the same, and mends it.
         with suppress(sqlite3.Error, ValueError):
-            before = _ReadBefore(tables, tables.state(), list(_decoded(tables.newest(None, part), part)))
+            before = _ReadBefore(tables, tables.state(), read(tables))
         changes = look.changes()
         if changes is None:
             return None
         self._listing, self._is_partial = self._updated(changes), True
         return before if before is not None and self._still_holds(before, changes) else None
 
-    def _still_holds(self, before: _ReadBefore, changes: Changes) -> bool:
+    def _still_holds(self, before: _ReadBefore[Any], changes: Changes) -> bool:
         if changes.changed or changes.gone or self._tables is not before.tables:
             return False
         # The child may have compared with what another process has written after these were read.
@@ -393,16 +442,25 @@ def _warning() -> Iterator[None]:
         messages.warning(f"{err.message}; it is ignored")
 
 
-def _decoded(rows: Iterable[tuple[str, int, bytes, bytes | None]], part: Part | None = None) -> Iterator[_Row]:
+def _summaries(tables: IndexTables, newest: int | None, part: Part | None) -> list[_Row]:
+    """Return the newest experiments, oldest first."""
+    return list(_decoded(tables.newest(newest, "summaries", *([table_of(part)] if part else [])), part))
+
+
+def _texts(tables: IndexTables, newest: int | None) -> list[tuple[str, str]]:
+    """Return key and text of the newest experiments, oldest first."""
+    return [(key, text_of(kept)) for key, _, kept in tables.newest(newest, "listed_json")]
+
+
+def _decoded(rows: Iterable[tuple[Any, ...]], part: Part | None = None) -> Iterator[_Row]:
     """Yield the key and the number of each row with the summary that it holds, and with this part of it."""
     for batch in _batches(rows):
         contents = fast_json.loads_all([row[2] for row in batch])
         if part is None:
             yield from ((row[:2], Summary(content)) for row, content in zip(batch, contents, strict=True))
         else:
-            parts = fast_json.loads_all([row[3] or b"{}" for row in batch])
-            for row, content, found in zip(batch, contents, parts, strict=True):
-                yield row[:2], Summary(content, {part: found})
+            for row, content in zip(batch, contents, strict=True):
+                yield row[:2], Summary(content, {part: read_part(part, row[3])})
 
 
 def _ids(record: ExperimentRecord) -> Iterator[str]:

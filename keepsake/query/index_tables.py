@@ -5,11 +5,14 @@ from __future__ import annotations
 import operator
 import sqlite3
 import struct
+import sys
+from array import array
 from bisect import bisect_left
 from contextlib import suppress
-from itertools import count, islice, repeat
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+from keepsake.query.listed_json import details_of
 from keepsake.repository import fast_json
 from keepsake.repository.layout import SHORT_ID_LENGTH
 
@@ -19,18 +22,20 @@ if TYPE_CHECKING:
 
     from keepsake.query.entries import Entry
 
-Part: TypeAlias = Literal["details", "ranges"]
-"""What is kept apart of a summary."""
+Table: TypeAlias = Literal["summaries", "listed_json", "ranges", "ids", "packages"]
 
-VERSION = 3
+BATCH = 1000
+"""How many experiments are written or asked for together: enough to be quick, few enough to be small in memory."""
+
+VERSION = 4
 """Of the tables and of what stands in them. A file of another version is made anew."""
 
 PATIENCE_S = 5.0
 """How long to wait for another process that is writing."""
 
-ID_DIGITS = 15
-"""How many hexadecimal digits of each ID are kept: as many as fit into an integer of SQLite. Should two IDs agree in all of them, which
-among ten million random ones has a probability of 1 in 20,000, both are found."""
+ID_DIGITS = 16
+"""How many hexadecimal digits of each ID are kept: eight bytes. Should two IDs agree in all of them, which among ten million random ones
+has a probability of 1 in 370,000, both are found."""
 
 FEW = 8
 """So many new IDs are compared with all others; where there are more, all are sorted."""
@@ -42,7 +47,7 @@ _SCHEMA = f"""
 CREATE TABLE experiments (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, etag TEXT NOT NULL, created TEXT NOT NULL,
                           listed REAL NOT NULL);
 CREATE TABLE summaries (number INTEGER PRIMARY KEY, summary BLOB NOT NULL);
-CREATE TABLE details (number INTEGER PRIMARY KEY, details BLOB NOT NULL);
+CREATE TABLE listed_json (number INTEGER PRIMARY KEY, listed_json BLOB NOT NULL);
 CREATE TABLE ranges (number INTEGER PRIMARY KEY, ranges BLOB NOT NULL);
 CREATE TABLE ids (number INTEGER PRIMARY KEY, ids BLOB NOT NULL);
 CREATE TABLE packages (number INTEGER PRIMARY KEY, packages BLOB NOT NULL);
@@ -52,7 +57,13 @@ INSERT INTO state VALUES ({SHORT_ID_LENGTH});
 PRAGMA user_version = {VERSION};
 """
 
-_PARTS = {"summaries": "summary", "details": "details", "ranges": "ranges", "ids": "ids", "packages": "packages"}
+_PARTS: dict[Table, str] = {
+    "summaries": "summary",
+    "listed_json": "listed_json",
+    "ranges": "ranges",
+    "ids": "ids",
+    "packages": "packages",
+}
 """The tables with what is kept of each experiment by its number, and which part of an entry that is."""
 
 
@@ -168,20 +179,21 @@ class IndexTables:
                 for table in (*_PARTS, "experiments"):
                     self._database.execute(f"DELETE FROM {table} WHERE number = ?", (number,))
 
-    def newest(self, limit: int | None, part: Part | None = None) -> list[tuple[str, int, bytes, bytes | None]]:
-        """Return key, number, summary and another part of the newest experiments, oldest first.
+    def newest(self, limit: int | None, *tables: Table) -> list[tuple[Any, ...]]:
+        """Return key, number and what some tables keep of the newest experiments, oldest first.
 
         Args:
             limit: How many; None for all.
-            part: Which part is wanted as well.
+            tables: What is wanted.
         """
-        joined = f"JOIN {part} USING (number)" if part else ""
+        columns = ", ".join(_PARTS[table] for table in tables)
+        joined = " ".join(f"JOIN {table} USING (number)" for table in (*tables[1:], "experiments"))
         chosen = (
             "" if limit is None else "WHERE number IN (SELECT number FROM experiments ORDER BY created DESC, key DESC LIMIT ?)"
         )
         # In one statement: another process may write between two.
         rows = self.rows(
-            f"SELECT created, key, number, summary, {part or 'NULL'} FROM summaries JOIN experiments USING (number) {joined} {chosen}",
+            f"SELECT created, key, number, {columns} FROM {tables[0]} {joined} {chosen}",
             () if limit is None else (limit,),
         )
         rows.sort()
@@ -197,10 +209,26 @@ class IndexTables:
         found = self.rows("SELECT number FROM experiments WHERE key = ?", (key,))
         return int(found[0][0]) if found else None
 
-    def rest(self, what: str, number: int) -> dict[str, Any] | None:
-        """Return the ``details``, the ``ranges`` or the ``packages`` of an experiment; None if they are not there."""
-        found = self.rows(f"SELECT {what} FROM {what} WHERE number = ?", (number,))
-        return fast_json.loads(found[0][0]) if found else None
+    def rest(self, what: str, number: int) -> Any:
+        """Return the ``details``, the ``ranges`` or the ``packages`` of an experiment; None if they are not there.
+
+        Raises:
+            ValueError: They are damaged.
+        """
+        table = table_of(what)
+        found = self.rows(f"SELECT {_PARTS[table]} FROM {table} WHERE number = ?", (number,))
+        return read_part(what, found[0][0]) if found else None
+
+    def listed_json(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return what ``ls --json`` prints of some experiments, by key, as it is kept; those that are not there are left out."""
+        found: dict[str, bytes] = {}
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            places = ", ".join("?" * len(batch))
+            found |= self.rows(
+                f"SELECT key, listed_json FROM experiments JOIN listed_json USING (number) WHERE key IN ({places})", batch
+            )
+        return found
 
     # --- other objects ----------------------------------------------------------------------------------------------
 
@@ -238,14 +266,18 @@ class IndexTables:
         """Let short IDs be long enough for the IDs that have been added."""
         new, self._new_ids = unpacked(self._new_ids), bytearray()
         if new:
-            self._database.execute("UPDATE state SET short_length = max(short_length, ?)", (self._needed_length(new),))
+            needed = _length_to_tell_apart(self._ids()) if len(new) > FEW else self._needed_length(new)
+            self._database.execute("UPDATE state SET short_length = max(short_length, ?)", (needed,))
+
+    def _ids(self) -> bytes:
+        return b"".join([content for (content,) in self.rows("SELECT ids FROM ids")])
 
     def _needed_length(self, new: Collection[int]) -> int:
         """Return how many digits tell each of some IDs, which may be there already, from all others."""
-        ids = unpacked(b"".join([content for (content,) in self.rows("SELECT ids FROM ids")]))
+        ids = unpacked(self._ids())
         if len(new) > FEW:
             # To tell which are there already takes less time than to look at each of them twice.
-            return _length_to_tell_apart([*ids, *set(new).difference(ids)])
+            return _length_to_tell_apart(_packed({*ids, *new}))
         others = set(ids).difference(new)
         needed = 0
         for id in set(new):
@@ -254,12 +286,26 @@ class IndexTables:
         return needed
 
 
+def table_of(what: str) -> Table:
+    """Return the table with what is kept apart of summaries."""
+    return "listed_json" if what == "details" else cast("Table", what)
+
+
+def read_part(what: str, content: bytes) -> Any:
+    """Return what is kept apart of a summary.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    return details_of(content) if what == "details" else fast_json.loads(content)
+
+
 def id_range(prefix: str) -> tuple[int, int]:
     """Return the least and the greatest number of the IDs that start with hexadecimal digits.
 
     Example:
         >>> [hex(bound) for bound in id_range("4591273")]
-        ['0x459127300000000', '0x4591273ffffffff']
+        ['0x4591273000000000', '0x4591273fffffffff']
     """
     digits = prefix[:ID_DIGITS]
     return int(digits.ljust(ID_DIGITS, "0"), 16), int(digits.ljust(ID_DIGITS, "f"), 16)
@@ -268,22 +314,30 @@ def id_range(prefix: str) -> tuple[int, int]:
 def packed(ids: Sequence[str]) -> bytes:
     """Return the numbers of IDs as bytes, in their order.
 
+    Raises:
+        ValueError: One of them is no ID.
+
     Example:
         >>> [hex(number) for number in unpacked(packed(["f" * 64, "4591273" + "0" * 57]))]
-        ['0x459127300000000', '0xfffffffffffffff']
+        ['0x4591273000000000', '0xffffffffffffffff']
     """
-    ordered = sorted([int(id[:ID_DIGITS], 16) for id in ids])
-    return struct.pack(f"<{len(ordered)}q", *ordered)
+    content = bytes.fromhex("".join(sorted([id[:ID_DIGITS] for id in ids])))
+    if 2 * len(content) != ID_DIGITS * len(ids):
+        raise ValueError("an ID is too short")
+    return content
 
 
 def unpacked(content: bytes | bytearray) -> tuple[int, ...]:
     """Return the numbers of IDs, ascending."""
-    return struct.unpack(f"<{len(content) // 8}q", content)
+    return struct.unpack(f">{len(content) // 8}Q", content)
 
 
 def _without(ids: bytes, others: bytes) -> bytes:
-    rest = set(unpacked(ids)).difference(unpacked(others))
-    return struct.pack(f"<{len(rest)}q", *rest)
+    return _packed(set(unpacked(ids)).difference(unpacked(others)))
+
+
+def _packed(numbers: Collection[int]) -> bytes:
+    return struct.pack(f">{len(numbers)}Q", *numbers)
 
 
 def _has_one_between(ordered: Sequence[int], low: int, high: int) -> bool:
@@ -291,19 +345,36 @@ def _has_one_between(ordered: Sequence[int], low: int, high: int) -> bool:
     return place < len(ordered) and ordered[place] <= high
 
 
-def _length_to_tell_apart(ids: Sequence[int]) -> int:
+def _length_to_tell_apart(ids: bytes) -> int:
     """Return how many digits tell IDs apart, at least as many as are always shown; the same ID may be there several times.
 
-    Only those that agree in these are compared, which are few, while to sort all takes a fifth of the time of a first listing.
+    Only those that agree in their first digits are compared, which are few, while to sort all takes a fifth of the time of a first listing.
+
+    Args:
+        ids: Their numbers, as bytes.
     """
-    prefixes = list(map(operator.rshift, ids, repeat(4 * (ID_DIGITS - SHORT_ID_LENGTH))))
-    last = dict(zip(prefixes, ids, strict=True))
-    alike = {id for prefix, id in zip(prefixes, ids, strict=True) if last[prefix] != id}
-    if not alike:
-        return SHORT_ID_LENGTH
-    shared = set(map(operator.rshift, alike, repeat(4 * (ID_DIGITS - SHORT_ID_LENGTH))))
-    ordered = sorted(alike | {last[prefix] for prefix in shared})
+    heads = _first_digits(ids)
+    shared = _repeated(heads)
+    alike = {ids[8 * place : 8 * place + 8] for place, head in enumerate(heads) if head in shared} if shared else set()
+    if len(alike) <= len(shared):
+        # Each of these is one ID that is there several times.
+        return SHORT_ID_LENGTH + bool(_repeated(head >> 4 for head in set(heads)))
+    ordered = sorted(map(int.from_bytes, alike))
     return _length_of_difference(min(map(operator.xor, ordered, islice(ordered, 1, None))))
+
+
+def _first_digits(ids: bytes) -> array[int]:
+    """Return the first eight digits of each ID, one more than are always shown: half of its bytes."""
+    halves = array("I", ids)
+    if sys.byteorder == "little":
+        halves.byteswap()
+    return halves[::2]
+
+
+def _repeated(numbers: Iterable[int]) -> set[int]:
+    seen: set[int] = set()
+    see = seen.add
+    return {number for number in numbers if number in seen or see(number)}
 
 
 def _length_of_difference(difference: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 FEW_BYTES = 200_000
 """What the standard library reads in the time that it takes to load the fast one: a small listing ends before."""
+
+_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _read_bytes = 0
 
@@ -80,6 +83,18 @@ def dumps(value: object, *, indented: bool = False) -> str:
         return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indented else None).decode()
     except TypeError:
         return json.dumps(value, indent=2 if indented else None, allow_nan=False)
+
+
+def harmless(text: str) -> str:
+    r"""Return the text of a JSON document, with escapes for what JSON allows although terminals obey it, which mean the same.
+
+    Example:
+        >>> harmless('["\u202e", "\u00e9"]')
+        '["\\u202e", "\u00e9"]'
+    """
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _no_json(name: str) -> None:

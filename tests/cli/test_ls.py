@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from keepsake.cli import ls_command
 from keepsake.display.text import width
 from tests.cli.conftest import FAILED, FINISHED, IN_ORDER, INTERRUPTED, KILLED, RUNNING, Repo, Result, checkpoint, full_id
 
@@ -87,16 +86,20 @@ def test_json_has_the_keys_of_the_original_and_ours(repo: Repo, keepsake: Run) -
     assert listed[0]["created"] == "2026-03-01T08:00:00.000000Z"
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 5])
-def test_json_is_one_document_however_it_is_cut(repo: Repo, here: Run, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    def listed() -> str:
+def test_json_is_one_document_whichever_way_it_comes(repo: Repo, here: Run) -> None:
+    def listed(*options: str) -> str:
         # The last sign of life is told by its age, at each look anew.
-        return re.sub(r'("last_heartbeat": )"[^"]*"', r"\1null", here("ls", "--json").out)
+        return re.sub(r'("last_heartbeat": ?)"[^"]*"', r"\1null", here("ls", *options).out)
 
-    whole = listed()
+    whole = listed("--json")
     assert [one["id"] for one in json.loads(whole)] == IN_ORDER
-    monkeypatch.setattr(ls_command, "JSON_CHUNK", chunk)
-    assert listed() == whole
+    assert whole == json.dumps(json.loads(whole), indent=2, ensure_ascii=False) + "\n"
+    assert listed("--json", "-s", "created") == listed("--json", "--no-cache") == whole
+    by_line = [json.loads(line) for line in listed("--format", "jsonl").splitlines()]
+    assert by_line == json.loads(whole)
+    assert json.loads(listed("--json", "-n", "2")) == by_line[-2:]
+    assert json.loads(listed("--json", "-s", "-created")) == by_line[::-1]
+    assert listed("--json", "-f", "user = nobody") == "[]\n"
 
 
 def test_json_spells_what_json_lacks_and_steers_no_terminal(repo: Repo, keepsake: Run) -> None:
