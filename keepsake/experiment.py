@@ -16,7 +16,8 @@ from keepsake.experiment_list import ExperimentList
 from keepsake.history import History
 from keepsake.query.compare import SECTIONS
 from keepsake.recorded import Recorded
-from keepsake.recording.recorder import DisabledRecorder, Ending, Recording, live_recorder
+from keepsake.recording.disabled import DisabledRecorder
+from keepsake.recording.live import live_recorder
 from keepsake.repository import annotations as said
 from keepsake.repository import history, layout
 from keepsake.repository.annotations import Annotation, check_label
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from keepsake.display.plots import Along, Curve
     from keepsake.project import Project
     from keepsake.query.listed import Listed
+    from keepsake.recording.recording import Ending, Recording
     from keepsake.repository.archive import ArchivedFile
     from keepsake.repository.primary_metric import Goal
     from keepsake.repository.records import CheckpointRecord, ExperimentRecord

@@ -327,7 +327,7 @@ class ExperimentCollection:
         # What reads experiments must not wait for what records them.
         from keepsake import annotating, resuming
         from keepsake.experiment import Experiment
-        from keepsake.recording.recorder import DisabledRecorder
+        from keepsake.recording.disabled import DisabledRecorder
         from keepsake.repository.records import ExperimentRecord
         from keepsake.values import convert_params
 
@@ -619,7 +619,7 @@ def init(
     )
     if experiment.status.word == "running":
         from keepsake.recording import cells
-        from keepsake.recording.recorder import live_recorder
+        from keepsake.recording.live import live_recorder
 
         recorder = live_recorder(experiment.repository, experiment.id)
         if recorder is not None:
@@ -637,7 +637,7 @@ def _resumed(project: Project, record: ExperimentRecord, wanted: ExperimentRecor
         quiet: Say nothing.
     """
     from keepsake.experiment import Experiment
-    from keepsake.recording.recorder import live_recorder
+    from keepsake.recording.live import live_recorder
     from keepsake.values import flatten
 
     live = live_recorder(project.repository_at_hand(), record.id)

@@ -13,7 +13,7 @@ from keepsake import messages
 from keepsake.exceptions import DoesNotExist, ReadError, StorageUnavailable, WriteError
 from keepsake.query import references
 from keepsake.query.index import Index
-from keepsake.recording.recorder import live_recorder
+from keepsake.recording.live import live_recorder
 from keepsake.repository import layout
 from keepsake.repository.status import tolerance_s
 

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 import threading
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from keepsake import messages
-from keepsake.capture.redaction import redact_text
 from keepsake.exceptions import DoesNotExist, KeepsakeError, ReadError, StorageError
-from keepsake.recording import exits
+from keepsake.recording import exits, live
 from keepsake.recording.heartbeat import INTERVAL_S, HeartbeatThread
 from keepsake.recording.points import PointLog
 from keepsake.recording.publisher import Publisher
+from keepsake.recording.reports import Reports, duration_text, error_text, progress
 from keepsake.recording.uploader import EXIT_PATIENCE_S
 from keepsake.recording.worker import INTERRUPTIBLE_S, Worker
 from keepsake.repository import journal, layout
@@ -38,89 +36,22 @@ from keepsake.storage.disk import JOURNAL_DIRECTORY, size_text
 from keepsake.values import convert, convert_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from keepsake.capture.files import FileEntry
+    from keepsake.recording.recording import Ending
     from keepsake.recording.uploader import Uploader
     from keepsake.repository.records import ArchiveInfo
     from keepsake.repository.repository import Repository
     from keepsake.repository.status import Outcome
 
 
-Ending: TypeAlias = "Callable[[], tuple[Outcome, BaseException | str | None] | None]"
-"""Tells how an experiment has ended; None while it goes on."""
-
-
-class Recording(Protocol):
-    """What an experiment needs of the one who records it."""
-
-    record: ExperimentRecord
-
-    @property
-    def is_live(self) -> bool:
-        """Whether the experiment runs in this process."""
-        ...
-
-    def checkpoint(
-        self,
-        path: str | os.PathLike[str] | None,
-        step: object,
-        metrics: object,
-        primary_metric: object,
-        *,
-        saved_as: str | None = None,
-        move: bool = False,
-    ) -> CheckpointRecord:
-        """Accept a checkpoint; never raises."""
-        ...
-
-    def log(self, metrics: object, step: object) -> None:
-        """Accept metrics between two checkpoints; never raises."""
-        ...
-
-    def watch(self, ending: Ending) -> None:
-        """Ask with each beat whether the experiment has ended without anybody saying so."""
-        ...
-
-    def flush(self) -> bool:
-        """Wait until all that was accepted is stored, and tell whether it is; never raises."""
-        ...
-
-    def refresh(self) -> None:
-        """Load the record anew, with what others have changed."""
-        ...
-
-    def reopen(self) -> None:
-        """Go on after the end; never raises, and does nothing while the experiment runs."""
-        ...
-
-    def finish(self, outcome: Outcome, error: BaseException | str | None = None) -> None:
-        """Record how the experiment ended; never raises, and does nothing the second time."""
-        ...
-
-    def abandon(self) -> None:
-        """Stop without recording anything more: the experiment is being deleted."""
-        ...
-
-
-_recorders: dict[tuple[Path, str], Recorder] = {}
-"""The recorders that are live in this process, by the repository's directory and the experiment."""
-
-
-def live_recorder(repository: Repository, experiment_id: str) -> Recorder | None:
-    """Return who records an experiment in this process, if somebody does."""
-    found = _recorders.get(_place(repository, experiment_id))
-    return found if found is not None and found.is_live else None
-
-
-def _place(repository: Repository, experiment_id: str) -> tuple[Path, str]:
-    # One directory may have several names.
-    return (repository.local_root or Path()).resolve(), experiment_id
-
-
 PATIENCE_S = 1.0
 """How long the end may take before people are told what it waits for."""
 
+
+MAX_STEPS_NAMED = 10
+"""Most steps that a message lists."""
 
 WORTH_ANNOUNCING_BYTES = 1_000_000
 """How much is left to upload at the end where people are told what that waits for."""
@@ -187,7 +118,7 @@ class Recorder:
         self._points = PointLog(repository, self._root, record.id, uploader)
         self._primary_metric = record.primary_metric or primary_metric
         self._next_step = _next_step(record)
-        self._warned: set[str] = set()
+        self._reports = Reports()
         self.calls = 0
 
     @property
@@ -254,7 +185,7 @@ class Recorder:
 
     def _go_live(self, *, beats: bool) -> None:
         self._live = True
-        _recorders[_place(self._repository, self.record.id)] = self
+        live.add(self._repository, self)
         if beats:
             self._heartbeat = HeartbeatThread(self._beat, self.record.heartbeat_interval_s or INTERVAL_S)
             self._heartbeat.start()
@@ -427,10 +358,10 @@ class Recorder:
         self._next_step = max(self._next_step, checkpoint.step + 1)
         checkpoint.metrics, problems = convert_metrics(metrics)
         for problem in problems:
-            self._warn(problem, problem)
+            self._reports.warning(problem, problem)
         for name, value in checkpoint.metrics.items():
             if isinstance(value, float) and not is_comparable(value):
-                self._warn(f"nan {name}", f"{name} is NaN at step {checkpoint.step}")
+                self._reports.warning(f"nan {name}", f"{name} is NaN at step {checkpoint.step}")
         if primary_metric is not None:
             self._primary_metric = self._parsed(primary_metric) or self._primary_metric
         metric = self._primary_metric
@@ -439,7 +370,7 @@ class Recorder:
         if metric is not None and metric.name in checkpoint.metrics:
             checkpoint.primary_metric = metric
         elif metric is not None and primary_metric is not None:
-            self._warn(
+            self._reports.warning(
                 f"absent {metric.name}",
                 f'the primary metric "{metric.name}" is not among the metrics at step {checkpoint.step}'
                 f" ({', '.join(checkpoint.metrics) or 'there are none'})",
@@ -456,7 +387,7 @@ class Recorder:
         number = convert(step)
         if isinstance(number, int | float) and number >= 0 and number == int(number):
             return int(number)
-        self._warn(
+        self._reports.warning(
             "step", f"{call}: step must be a whole number that is not negative, not {step!r:.80}; the next one is used instead"
         )
         return None
@@ -472,7 +403,7 @@ class Recorder:
                 return PrimaryMetric(str(name), cast("Goal", goal.lower()))
         except (TypeError, ValueError, KeyError, AttributeError):
             pass
-        self._warn(
+        self._reports.warning(
             "primary_metric",
             'primary_metric must be a pair of a metric\'s name and "maximize" or "minimize", such as ("val_loss", "minimize"),'
             f" not {primary_metric!r:.80}; it is not set",
@@ -512,7 +443,7 @@ class Recorder:
     def _append(self, metrics: object, step: object) -> None:
         values, problems = convert_metrics(metrics)
         for problem in problems:
-            self._warn(problem, problem)
+            self._reports.warning(problem, problem)
         number = self._whole(step, "log()") if step is not None else None
         self._points.append(values, number, at_least=self._next_step)
 
@@ -689,7 +620,7 @@ class Recorder:
             return
         try:
             with exits.uninterrupted():
-                self._finish(outcome, _error_text(error))
+                self._finish(outcome, error_text(error))
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("the end of the experiment", err, "it will be shown as stopped for lack of a heartbeat")
 
@@ -735,7 +666,7 @@ class Recorder:
         if waiting.size_bytes > WORTH_ANNOUNCING_BYTES and not self._quiet:
             left = size_text(waiting.size_bytes)
             messages.info(f"uploading {left} to {self._uploader.label}; Ctrl-C leaves that to keepsake sync")
-            self._uploader.on_progress = _said_progress(waiting.size_bytes)
+            self._uploader.on_progress = progress(waiting.size_bytes)
         try:
             self._uploader.close()
             self._uploader.flush(patience_s=EXIT_PATIENCE_S)
@@ -777,7 +708,7 @@ class Recorder:
     def _retire(self) -> None:
         self._live = False
         self._ending = None
-        _recorders.pop(_place(self._repository, self.record.id), None)
+        live.remove(self._repository, self)
         self._stop_beating()
         exits.unregister(self)
 
@@ -821,84 +752,19 @@ class Recorder:
                     self._journal.close(remove=True)
                     self._journal = None
 
+    def _report(self, what: str, err: Exception, consequence: str) -> None:
+        if self._over and isinstance(err, DoesNotExist):
+            consequence = "nothing more of it is recorded"
+        self._reports.error(what, err, consequence)
+
     def _closing_line(self, outcome: Outcome) -> str:
         ended = self.record.ended or utc_now()
-        duration = _duration_text((ended - self.record.created).total_seconds())
+        duration = duration_text((ended - self.record.created).total_seconds())
         line = f"{layout.short_id(self.record.id)} {outcome} after {duration}"
         best, metric = self.record.best(), self.record.primary_metric
         if best is not None and metric is not None:
             line += f", best {metric.name} {best.metrics[metric.name]:.4g} at step {best.step}"
         return line
-
-    # --- reports ----------------------------------------------------------------------------------------------------
-
-    def _report(self, what: str, err: Exception, consequence: str) -> None:
-        if self._over and isinstance(err, DoesNotExist):
-            consequence = "nothing more of it is recorded"
-        text = f"{what}: {redact_text(_cause(err))}; {consequence}"
-        # Once, whatever the step and however many bytes it is about.
-        kind = re.sub(r"[0-9][0-9,.]*", "#", text)
-        if kind not in self._warned:
-            self._warned.add(kind)
-            messages.error(text)
-        messages.debug_exception(err)
-
-    def _warn(self, key: str, text: str) -> None:
-        if key not in self._warned:
-            self._warned.add(key)
-            messages.warning(text)
-
-
-class DisabledRecorder:
-    """Keeps an experiment in memory only: for ranks other than zero and ``KEEPSAKE_MODE=disabled``.
-
-    Args:
-        record: The experiment's record.
-    """
-
-    is_live = False
-
-    def __init__(self, record: ExperimentRecord) -> None:
-        self.record = record
-
-    def checkpoint(
-        self,
-        path: str | os.PathLike[str] | None,
-        step: object,
-        metrics: object,
-        primary_metric: object,
-        *,
-        saved_as: str | None = None,
-        move: bool = False,
-    ) -> CheckpointRecord:
-        """Return a checkpoint that is stored nowhere; a path that is to be moved stays."""
-        following = self.record.checkpoints[-1].step + 1 if self.record.checkpoints else 0
-        checkpoint = CheckpointRecord(id=layout.new_id(), created=utc_now(), step=step if isinstance(step, int) else following)
-        # Only the last one is kept: a long training must not grow for what nobody will read.
-        self.record.checkpoints = [checkpoint]
-        return checkpoint
-
-    def log(self, metrics: object, step: object) -> None:
-        """Do nothing."""
-
-    def watch(self, ending: Ending) -> None:
-        """Do nothing."""
-
-    def flush(self) -> bool:
-        """Do nothing."""
-        return True
-
-    def refresh(self) -> None:
-        """Do nothing."""
-
-    def reopen(self) -> None:
-        """Do nothing."""
-
-    def finish(self, outcome: Outcome, error: BaseException | str | None = None) -> None:
-        """Do nothing."""
-
-    def abandon(self) -> None:
-        """Do nothing."""
 
 
 def _next_step(record: ExperimentRecord) -> int:
@@ -911,54 +777,3 @@ def _brought_up_to_date(own: CheckpointRecord | None, found: CheckpointRecord) -
         return found
     own.__dict__.update(found.__dict__)
     return own
-
-
-def _error_text(error: BaseException | str | None) -> str | None:
-    """Return type and message of an exception in one line, without secrets."""
-    if error is None:
-        return None
-    try:
-        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}".removesuffix(": ")
-    except Exception:  # noqa: BLE001 - an exception whose own text fails still has a type
-        text = type(error).__name__
-    return redact_text(" ".join(text.split()))[:MAX_ERROR_LENGTH]
-
-
-def _cause(err: Exception) -> str:
-    """Return what went wrong, for people."""
-    if isinstance(err, OSError) and not isinstance(err, KeepsakeError) and err.strerror:
-        return f"{err.strerror}: {err.filename}" if err.filename else err.strerror
-    return str(err) if isinstance(err, KeepsakeError | OSError | ValueError) else f"{type(err).__name__}: {err}"
-
-
-def _said_progress(total_bytes: int) -> Callable[[int], None]:
-    """Return what tells people from time to time how much has arrived, given how many bytes more."""
-    arrived_bytes, said_at = 0, time.monotonic()
-
-    def add(count: int) -> None:
-        nonlocal arrived_bytes, said_at
-        arrived_bytes += count
-        if time.monotonic() - said_at >= PROGRESS_INTERVAL_S and arrived_bytes < total_bytes:
-            said_at = time.monotonic()
-            messages.info(f"uploaded {size_text(arrived_bytes)} of {size_text(total_bytes)}")
-
-    return add
-
-
-PROGRESS_INTERVAL_S = 10.0
-"""How often the end says how much has arrived."""
-
-MAX_STEPS_NAMED = 10
-"""Most steps that a message lists."""
-
-MAX_ERROR_LENGTH = 1000
-"""Longest error text in a record, in characters: a message may hold a whole tensor."""
-
-
-def _duration_text(seconds: float) -> str:
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60}s"
-    return f"{whole // 3600}h {whole % 3600 // 60}m"

@@ -126,7 +126,7 @@ def test_the_end_says_what_it_waits_for_and_how_far_it_is(
     remote: Project, store: Proxy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("keepsake.recording.recorder.WORTH_ANNOUNCING_BYTES", 0)
-    monkeypatch.setattr("keepsake.recording.recorder.PROGRESS_INTERVAL_S", 0.0)
+    monkeypatch.setattr("keepsake.recording.reports.PROGRESS_INTERVAL_S", 0.0)
     experiment = remote.experiments.create()
     store.latency_s = 0.05
     for step in range(3):
