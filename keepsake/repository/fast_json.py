@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FEW_BYTES = 200_000
 """What the standard library reads in the time that it takes to load the fast one: a small listing ends before."""
 
-_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_STEERING = "[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 
 _read_bytes = 0
 
@@ -94,7 +94,7 @@ def harmless(text: str) -> str:
     """
     if text.isascii() and "\x7f" not in text:
         return text
-    return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return re.sub(_STEERING, lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _no_json(name: str) -> None:

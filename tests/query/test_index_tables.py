@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from keepsake.display.tables import short_length
 from keepsake.query.entries import Entry
-from keepsake.query.index_tables import FEW, IndexTables, id_range, packed
+from keepsake.query.index_tables import FEW, ID_DIGITS, IndexTables, id_range, packed
 
 # Few digits differ, at places that matter, so that IDs often begin alike.
 IDS = st.builds(
@@ -21,6 +21,22 @@ IDS = st.builds(
 def put(tables: IndexTables, number: int, ids: list[str]) -> None:
     tables.put_experiments([(f"etag {number}", Entry(f"key {number}", "2026", b"[]", b"{}", b"{}", packed(ids), b"{}"))], number)
     tables.widen()
+
+
+@given(
+    st.lists(
+        st.lists(IDS | st.text("0123456789abcdef", min_size=64, max_size=64), min_size=1, max_size=4), min_size=1, max_size=4
+    ),
+    st.data(),
+)
+def test_ids_are_found_by_any_number_of_digits(experiments: list[list[str]], data: st.DataObject) -> None:
+    tables = IndexTables(None)
+    for number, ids in enumerate(experiments):
+        put(tables, number, ids)
+    known = data.draw(st.sampled_from([id for ids in experiments for id in ids]))
+    prefix = data.draw(st.text("0ab", max_size=3) | st.integers(0, ID_DIGITS).map(lambda count: known[:count]))
+    wanted = [f"key {number}" for number, ids in enumerate(experiments) if any(id.startswith(prefix) for id in ids)]
+    assert tables.owners(prefix) == wanted
 
 
 @given(st.lists(st.lists(IDS, min_size=1, max_size=2 * FEW), min_size=1, max_size=4), st.lists(IDS, max_size=2 * FEW))
