@@ -38,7 +38,7 @@ ID_DIGITS = 16
 has a probability of 1 in 370,000, both are found."""
 
 FEW = 8
-"""So many new IDs are compared with all others; where there are more, all are sorted."""
+"""So many new IDs are compared with all others; where there are more, all are looked at."""
 
 _NO_OTHER = 1 << 4 * ID_DIGITS
 """A difference that needs no digit at all."""
