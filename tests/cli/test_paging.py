@@ -65,10 +65,12 @@ def test_ctrl_c_is_for_the_pager(repo: Repo, terminal: Any, tmp_path: Path) -> N
     pager = tmp_path / "pager.py"
     pager.write_text(
         "import signal, sys\n"
-        "signal.signal(signal.SIGINT, lambda *_: (print('noticed', flush=True), sys.exit()))\n"
+        # Held back until it is waited for: a signal just before signal.pause() would be handled after it, which is never.
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
         "sys.stdin.read()\n"
         "print('reading', flush=True)\n"
-        "signal.pause()\n",
+        "signal.sigwait([signal.SIGINT])\n"
+        "print('noticed', flush=True)\n",
         encoding="utf-8",
     )
     started = terminal("ls", KEEPSAKE_PAGER=f"{sys.executable} {pager}")

@@ -77,15 +77,33 @@ def only_a_child_lists(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place.repository, "listing", guarded)
 
 
-def assert_no_child_is_left() -> None:
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Collect the children that are made; the process of the tests may have others, of other tests."""
+    made: list[int] = []
+    fork = os.fork
+
+    def noticed() -> int:
+        child = fork()
+        if child:
+            made.append(child)
+        return child
+
+    monkeypatch.setattr(os, "fork", noticed)
+    return made
+
+
+def assert_none_is_left(children: list[int], made: int = 1) -> None:
+    assert len(children) == made
+    for child in children:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(child, os.WNOHANG)
 
 
 @pytest.mark.usefixtures("only_a_child_lists")
-def test_where_nothing_has_changed_the_child_alone_lists(place: Place) -> None:
+def test_where_nothing_has_changed_the_child_alone_lists(place: Place, children: list[int]) -> None:
     assert [row[0] for row in place.listed()] == [f"{number:02x}" * 32 for number in range(COUNT)]
-    assert_no_child_is_left()
+    assert_none_is_left(children)
 
 
 def test_what_has_changed_is_found(place: Place) -> None:
@@ -113,13 +131,13 @@ def test_what_it_has_found_is_kept(place: Place) -> None:
     assert place.listed()[-1][:3:2] == ("03" * 32, 5)
 
 
-def test_each_look_is_a_new_one(place: Place) -> None:
+def test_each_look_is_a_new_one(place: Place, children: list[int]) -> None:
     index = place.index()
     assert len(place.listed(index)) == COUNT
     place.save(COUNT)
     index.forget()
     assert len(place.listed(index)) == COUNT + 1
-    assert_no_child_is_left()
+    assert_none_is_left(children, made=2)
 
 
 def test_what_another_process_writes_after_this_one_has_read_is_found(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,11 +168,11 @@ def test_details_can_be_read_afterwards(place: Place) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_child_that_dies_costs_nothing(place: Place, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_child_that_dies_costs_nothing(place: Place, children: list[int], monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     place.save(3, checkpoints=5)
     monkeypatch.setattr(ahead, "_look", lambda *arguments: os._exit(code))
     assert place.listed() == place.expected()
-    assert_no_child_is_left()
+    assert_none_is_left(children)
 
 
 def test_a_child_that_dies_in_the_middle_of_its_answer_costs_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
