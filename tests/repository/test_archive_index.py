@@ -31,8 +31,9 @@ from hypothesis import strategies as st
 from keepsake.capture.files import FileEntry, project_files
 from keepsake.exceptions import DoesNotExist, ReadError
 from keepsake.repository import archive
-from keepsake.repository.archive import index, members, writing
+from keepsake.repository.archive import index, members, packing, writing
 from keepsake.repository.archive.index import Index
+from keepsake.repository.archive.members import MEMBER_BYTES
 from keepsake.repository.records import ArchiveInfo
 
 ID = "cd" * 32
@@ -355,6 +356,23 @@ def test_where_files_cannot_be_mapped_they_are_read(tmp_path: Path, monkeypatch:
     mapped = archived(tmp_path / "tree")
     monkeypatch.setattr(mmap, "mmap", refuse)
     assert archived(tmp_path / "tree") == mapped
+
+
+def test_a_system_that_cannot_load_pages_ahead_copies_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tree").mkdir()
+    mixed_tree(tmp_path / "tree")
+    usual = archived(tmp_path / "tree")
+    unknown_advice = 9999
+    monkeypatch.setattr(packing, "_MADV_POPULATE_READ", unknown_advice)
+    assert archived(tmp_path / "tree") == usual
+
+
+def test_a_file_is_the_same_whether_it_is_mapped_at_once_or_in_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "weights").write_bytes(random_bytes(5 * MEMBER_BYTES + 7))
+    at_once = archived(tmp_path / "tree")
+    monkeypatch.setattr(packing, "WINDOW_BYTES", 2 * MEMBER_BYTES)
+    assert archived(tmp_path / "tree") == at_once
 
 
 def test_what_cannot_be_written_from_a_mapping_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

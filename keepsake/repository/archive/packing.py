@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
 import stat
+import sys
 import tarfile
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -32,6 +35,14 @@ SAMPLE_PARTS = 4
 
 GROUP_ENTRIES = 256
 """How many small files share a member at most, so that many tiny ones keep several threads busy."""
+
+
+WINDOW_BYTES = 32 << 20
+"""How much of a large file is mapped at a time. At the end of a mapping all processors wait for each other, which may be long on a virtual
+machine: one mapping for each member is too many. What is mapped counts as memory of the process: one for each file is too large."""
+
+_MADV_POPULATE_READ = 22
+"""The advice of ``asm-generic/mman-common.h`` (Linux 5.14 and newer) to have pages at hand before somebody waits for each of them."""
 
 
 class NotThere(Exception):
@@ -76,6 +87,8 @@ class LargeFile:
     row: Row
     sections: list[Section] = field(init=False)
     left_bytes: int = field(init=False)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _window: tuple[int, mmap.mmap] | None = None
 
     def __post_init__(self) -> None:
         self.sections = [Section(number * self.row.section_bytes) for number in range(len(self.row.digests))]
@@ -102,14 +115,30 @@ class LargeFile:
         So the system copies it from one file to the other, once instead of twice. Nobody else may look at it: where the file is cut
         meanwhile, that would end the process (SIGBUS), while writing ends with an error (EFAULT).
         """
-        populate: int | None = getattr(mmap, "MAP_POPULATE", None)
-        if populate is None or start % mmap.ALLOCATIONGRANULARITY:
+        if sys.platform != "linux":
             return None
         try:
-            return memoryview(mmap.mmap(self.file.fileno(), length, mmap.MAP_SHARED | populate, mmap.PROT_READ, offset=start))
+            window = self._window_at(start)
+            begin = start % WINDOW_BYTES
+            _load_pages(window, begin, length)
         except (OSError, ValueError):
             # Not on this file system; or there is less of it by now, which reading it will tell.
             return None
+        return memoryview(window)[begin : begin + length]
+
+    def _window_at(self, start: int) -> mmap.mmap:
+        number = start // WINDOW_BYTES
+        with self._turn:
+            if self._window is None or self._window[0] != number:
+                begin = number * WINDOW_BYTES
+                length = min(WINDOW_BYTES, self.size_bytes - begin)
+                self._window = number, mmap.mmap(self.file.fileno(), length, mmap.MAP_SHARED, mmap.PROT_READ, offset=begin)
+            return self._window[1]
+
+    def close(self) -> None:
+        """Let go of it, when all of it is written or nothing more will be."""
+        self.file.close()
+        self._window = None
 
     def check_size(self) -> None:
         """Look whether all of it is there still.
@@ -295,6 +324,15 @@ class Packer:
 
     def _name(self, entry: FileEntry) -> str:
         return f"{self._prefix}/{entry.name}"
+
+
+def _load_pages(window: mmap.mmap, begin: int, length: int) -> None:
+    try:
+        window.madvise(_MADV_POPULATE_READ, begin, length)
+    except OSError as err:
+        # An older system: the pages come one after the other.
+        if err.errno != errno.EINVAL:
+            raise
 
 
 def _size_bytes(entry: FileEntry) -> int:

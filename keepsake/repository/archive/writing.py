@@ -147,7 +147,7 @@ class _MemberWriter:
             run_together(self._work, self._give_up, threads=self._threads)
         finally:
             for large in self._packer.large_files:
-                large.file.close()
+                large.close()
 
     def _give_up(self) -> None:
         with self._turn:
@@ -250,7 +250,7 @@ class _MemberWriter:
             large.left_bytes -= member.piece.length
             if not large.left_bytes:
                 large.check_size()
-                large.file.close()
+                large.close()
 
 
 def _read_again(member: _Member) -> Sequence[bytes | memoryview]:
