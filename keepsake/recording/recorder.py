@@ -110,6 +110,7 @@ class Recorder:
         self._etag: str | None = None
         self._fragments: dict[str, str] = {}
         self._worker = Worker("keepsake-storing")
+        self._cleaner = Worker("keepsake-cleaning")
         self._unstored: list[str] = []
         self._lost_steps: list[int] = []
         self._publisher = Publisher(self._publish, self._sync)
@@ -457,13 +458,13 @@ class Recorder:
         id = self.record.id
         try:
             self._staging.pack(id, entries)
-            self._announce(id, self._staging.store(id, self._repository, layout.experiment_archive_key(id)))
+            self._store(id, layout.experiment_archive_key(id))
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("the code", err, "the code of this experiment is not saved")
 
     def _store_files(self, id: str) -> None:
         try:
-            self._announce(id, self._staging.store(id, self._repository, layout.checkpoint_archive_key(id)))
+            self._store(id, layout.checkpoint_archive_key(id))
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             if self._is_deleted():
                 return
@@ -471,6 +472,12 @@ class Recorder:
             self._report(
                 "storing a checkpoint", err, f"its files wait in {self._root / JOURNAL_DIRECTORY} until they can be stored"
             )
+
+    def _store(self, id: str, key: str) -> None:
+        self._announce(id, self._staging.store(id, self._repository, key))
+        if self._staging.is_set_aside(id):
+            # Nobody who waits for what is stored waits for that.
+            self._cleaner.submit(partial(self._staging.sweep, id))
 
     def _is_deleted(self) -> bool:
         if not self._over:
@@ -594,6 +601,8 @@ class Recorder:
         """Store all that was accepted and let go of the experiment; what cannot be stored stays in the journal."""
         is_stored = self._flush_locally()
         self._worker.close()
+        self._cleaner.drain()
+        self._cleaner.close()
         self._publisher.close()
         with self._lock:
             self._points.close()
@@ -742,6 +751,8 @@ class Recorder:
             self._end_calls()
             self._worker.cancel()
             self._worker.close()
+            self._cleaner.drain()
+            self._cleaner.close()
             self._publisher.close()
             if self._uploader is not None:
                 self._uploader.close()

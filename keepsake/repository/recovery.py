@@ -152,6 +152,7 @@ def _stored_files(repository: Repository, staging: Staging, record: ExperimentRe
 
 def _stored_intact(repository: Repository, staging: Staging, id: str, key: str) -> ArchiveInfo:
     archive = staging.store(id, repository, key)
+    staging.sweep(id)
     # Not all that was staged is on the disk, where the machine itself went down.
     repository.check_archive(key)
     return archive

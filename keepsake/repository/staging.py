@@ -48,9 +48,10 @@ class Staging:
     def ids(self) -> set[str]:
         """Return the IDs of what is staged, whole or in part."""
         try:
-            stems = [path.name.partition(".")[0] for path in self.directory.iterdir()]
+            names = [path.name for path in self.directory.iterdir()]
         except (FileNotFoundError, NotADirectoryError):
             return set()
+        stems = (name.partition(".")[0] for name in names if not name.endswith(_DISCARDED_SUFFIX))
         return {stem for stem in stems if is_id(stem)}
 
     def archive(self, id: str) -> Path:
@@ -128,7 +129,8 @@ class Staging:
     def store(self, id: str, repository: Repository, key: str) -> ArchiveInfo:
         """Finish the archive, put it into its place, and return what to announce of it.
 
-        What lies in its place already is only announced: somebody died, or failed, between putting it there and saying so.
+        What lies in its place already is only announced: somebody died, or failed, between putting it there and saying so. A snapshot
+        is only set aside, because the system takes long to remove what is large: `sweep` it when all is announced.
 
         Args:
             id: What to store.
@@ -144,18 +146,28 @@ class Staging:
             return repository.describe_archive(key)
         info = self.seal(id)
         cast("DiskStorage", repository.storage).adopt(self.archive(id), key)
-        self.discard(id)
+        self._set_aside(id)
         return info
 
     def discard(self, id: str) -> None:
         """Remove all that is staged of one ID."""
+        self._set_aside(id)
+        self.sweep(id)
+
+    def _set_aside(self, id: str) -> None:
         # The snapshot goes first, for with it and without an archive it would be packed once more; and under another name, so that
         # one of which a part is gone already is never taken for whole.
-        discarded = self.directory / f"{id}{_DISCARDED_SUFFIX}"
         with suppress(OSError):
-            self._snapshot(id).rename(discarded)
-        shutil.rmtree(discarded, ignore_errors=True)
+            self._snapshot(id).rename(self._discarded(id))
         self._discard_archive(id)
+
+    def is_set_aside(self, id: str) -> bool:
+        """Tell whether there is something to sweep."""
+        return self._discarded(id).exists()
+
+    def sweep(self, id: str) -> None:
+        """Remove the snapshot that was set aside."""
+        shutil.rmtree(self._discarded(id), ignore_errors=True)
 
     @contextmanager
     def _room(self, files: Iterable[Path] = ()) -> Iterator[None]:
@@ -181,6 +193,9 @@ class Staging:
 
     def _snapshot(self, id: str) -> Path:
         return self.directory / f"{id}{_SNAPSHOT_SUFFIX}"
+
+    def _discarded(self, id: str) -> Path:
+        return self.directory / f"{id}{_DISCARDED_SUFFIX}"
 
     def _snapshot_entries(self, id: str) -> list[FileEntry]:
         from keepsake.capture.files import FileEntry

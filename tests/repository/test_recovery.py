@@ -189,6 +189,22 @@ def test_an_archive_that_is_in_its_place_and_not_announced_gets_announced(projec
     check_nothing_is_left(project)
 
 
+def test_what_is_only_to_be_removed_any_more_is_removed(project: Project, script: Start) -> None:
+    run_and_die(
+        script,
+        """
+        from keepsake.repository.staging import Staging
+        Staging.sweep = die
+        experiment = keepsake.init(path=None, quiet=True)
+        save("model")
+        experiment.checkpoint("model", metrics={"loss": 1}, move=True)
+        threading.Event().wait()
+        """,
+    )
+    check_files(project, only_record(project), 0, "model", WEIGHTS)
+    check_nothing_is_left(project)
+
+
 @pytest.mark.parametrize(
     "death",
     [

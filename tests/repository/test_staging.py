@@ -89,6 +89,7 @@ def test_what_is_staged_comes_into_its_place_and_leaves_nothing(
     assert staging.ids() == {id}
     info = staging.store(id, repository, layout.checkpoint_archive_key(id))
     check_content(repository, id, info)
+    staging.sweep(id)
     assert list(staging.directory.iterdir()) == []
 
 
@@ -156,6 +157,28 @@ def test_a_snapshot_that_was_put_into_its_place_and_not_removed_is_stored_once_m
     assert staging.store(id, repository, key) == first
     check_content(repository, id, first)
     assert staging.ids() == set()
+
+
+def test_a_snapshot_is_set_aside_when_it_is_stored_and_gone_when_it_is_swept(
+    repository: Repository, staging: Staging, source: Path
+) -> None:
+    id = new_id()
+    put(staging, id, source, "snapshot")
+    staging.store(id, repository, layout.checkpoint_archive_key(id))
+    assert staging.ids() == set()
+    assert not staging.is_whole(id)
+    assert staging.is_set_aside(id)
+    staging.sweep(id)
+    assert not staging.is_set_aside(id)
+    assert list(staging.directory.iterdir()) == []
+
+
+def test_what_was_packed_leaves_nothing_to_sweep(repository: Repository, staging: Staging, source: Path) -> None:
+    id = new_id()
+    put(staging, id, source, "packed")
+    staging.store(id, repository, layout.checkpoint_archive_key(id))
+    assert not staging.is_set_aside(id)
+    assert list(staging.directory.iterdir()) == []
 
 
 def test_what_is_neither_staged_nor_stored_is_an_error_that_names_it(repository: Repository, staging: Staging) -> None:
