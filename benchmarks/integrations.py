@@ -9,7 +9,8 @@ save. It is the median of those of each round, since a machine changes its speed
 processor time, in which a busy machine shows less, but for trackers that do their work in another process.
 
 A machine whose speed changes by a tenth shows no three hundredths. So what a training waits for keepsake is measured by itself, too: the
-time within its hooks, but for what the framework takes there to save, as a part of all other time of that training.
+time within its hooks, but for what the framework takes there to save, as a part of all other time of that training. And so is the
+processor time that its threads take beside the training. Both together are all that it can cost.
 
 Run it with ``tox run -e bench-integrations``.
 """
@@ -24,6 +25,7 @@ import itertools
 import logging
 import os
 import statistics
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -39,6 +41,8 @@ SAVING = "with its own saving"
 PASSING = "the same, each step passed on to nobody"
 PEERS = ("W&B", "MLflow", "DVCLive")
 STEPS, EPOCHS, BATCH, WIDTH = 500, 2, 128, 1024
+OWN_THREADS = "keepsake-"
+"""How the names of keepsake's threads begin."""
 ALLOWED = 1.03
 """How much longer than alone a training may take, beside its own saving."""
 
@@ -78,7 +82,12 @@ def main() -> None:
                 report(title, figures["fit"], ALONE)
                 report_allowed("time", figures["fit"])
                 report_allowed("processor time of this process", figures["cpu"])
-                report_waits(figures["waits"], figures["fit"])
+                report_part("the training waits for it", figures["waits"], figures["fit"])
+                costs = {
+                    name: [sum(both) for both in zip(waits, figures["beside"][name], strict=True)]
+                    for name, waits in figures["waits"].items()
+                }
+                report_part("that and the processor time of its own threads", costs, figures["fit"])
 
 
 def report_allowed(title: str, seconds: Mapping[str, list[float]]) -> None:
@@ -95,12 +104,12 @@ def report_allowed(title: str, seconds: Mapping[str, list[float]]) -> None:
             )
 
 
-def report_waits(waits: Mapping[str, list[float]], seconds: Mapping[str, list[float]]) -> None:
-    """Print how long trainings waited for keepsake, as a part of the rest of their time."""
-    print("\n  the training waits for it, as a part of the rest of the time")
-    for name, values in waits.items():
+def report_part(title: str, costs: Mapping[str, list[float]], seconds: Mapping[str, list[float]]) -> None:
+    """Print what trainings with keepsake spent on it, as a part of the rest of their time."""
+    print(f"\n  {title}, as a part of the rest of the time")
+    for name, values in costs.items():
         if any(values):
-            parts = [waited / (took - waited) for waited, took in zip(values, seconds[name], strict=True)]
+            parts = [cost / (took - cost) for cost, took in zip(values, seconds[name], strict=True)]
             print(f"  {name}  {statistics.median(parts):.3f}  ({min(parts):.3f} to {max(parts):.3f})", flush=True)
 
 
@@ -110,10 +119,11 @@ def timed(place: Path, train: Callable[[Path], None]) -> dict[str, float]:
     directory.mkdir()
     gc.collect()
     with contextlib.chdir(directory), quiet():
-        waiting.seconds = 0.0
+        waiting.seconds = beside.seconds = 0.0
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
         train(directory)
         took = {"fit": time.perf_counter() - start_s, "cpu": time.process_time() - start_cpu_s, "waits": waiting.seconds}
+        took["beside"] = beside.total()
     print(".", end="", flush=True)
     return took
 
@@ -159,7 +169,33 @@ class Waiting:
             self._depth -= 1
 
 
-waiting = Waiting()
+class Beside:
+    """Sums up the processor time of keepsake's own threads.
+
+    Attributes:
+        seconds: That of those which have ended.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        run = threading.Thread.run
+
+        def measured(thread: threading.Thread) -> None:
+            run(thread)
+            if thread.name.startswith(OWN_THREADS):
+                self.seconds += time.thread_time()
+
+        threading.Thread.run = measured  # type: ignore[method-assign]
+
+    def total(self) -> float:
+        """Wait for those that are about to end, and return the sum."""
+        for thread in threading.enumerate():
+            if thread.name.startswith(OWN_THREADS):
+                thread.join(10)
+        return self.seconds
+
+
+waiting, beside = Waiting(), Beside()
 
 
 @contextlib.contextmanager
