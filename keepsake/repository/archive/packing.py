@@ -39,8 +39,8 @@ GROUP_ENTRIES = 256
 
 WINDOW_BYTES = 16 << 20
 """How much of a large file is mapped at a time. At the end of a mapping all processors wait for each other, which may be long on a virtual
-machine: one mapping for each member is too many. What is mapped counts as memory of the process, and some of them live at a time: one for each
-file is too large."""
+machine: one mapping for each member is too many. What is mapped counts as memory of the process, and some of
+them live at a time: one for each file is too large."""
 
 _MADV_POPULATE_READ = 22
 """The advice of ``asm-generic/mman-common.h`` (Linux 5.14 and newer) to have pages at hand before somebody waits for each of them."""
