@@ -10,7 +10,8 @@ processor time, in which a busy machine shows less, but for trackers that do the
 
 A machine whose speed changes by a tenth shows no three hundredths. So what a training waits for keepsake is measured by itself, too: the
 time within its hooks, but for what the framework takes there to save, as a part of all other time of that training. And so is the
-processor time that its threads take beside the training. Both together are all that it can cost.
+processor time that its threads take beside the training. That they may hold up a training in other ways, as by the interpreter's lock
+and the processor's cache, only the whole time shows.
 
 Run it with ``tox run -e bench-integrations``.
 """

@@ -358,13 +358,25 @@ def test_where_files_cannot_be_mapped_they_are_read(tmp_path: Path, monkeypatch:
     assert archived(tmp_path / "tree") == mapped
 
 
-def test_a_system_that_cannot_load_pages_ahead_copies_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_cannot_load_pages_ahead_maps_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tree").mkdir()
     mixed_tree(tmp_path / "tree")
     usual = archived(tmp_path / "tree")
+    write_at, mapped = writing.write_at, []
+
+    def noticed(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> None:
+        mapped.extend(buffer for buffer in buffers if is_mapped(buffer))
+        write_at(descriptor, buffers, start)
+
     unknown_advice = 9999
     monkeypatch.setattr(packing, "_MADV_POPULATE_READ", unknown_advice)
+    monkeypatch.setattr(writing, "write_at", noticed)
     assert archived(tmp_path / "tree") == usual
+    assert mapped
+
+
+def is_mapped(buffer: bytes | memoryview) -> bool:
+    return isinstance(buffer, memoryview) and isinstance(buffer.obj, mmap.mmap)
 
 
 def test_a_file_is_the_same_whether_it_is_mapped_at_once_or_in_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +394,7 @@ def test_what_cannot_be_written_from_a_mapping_is_read(tmp_path: Path, monkeypat
     write_at, refused = writing.write_at, []
 
     def refuse(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> None:
-        if any(isinstance(buffer, memoryview) and isinstance(buffer.obj, mmap.mmap) for buffer in buffers):
+        if any(map(is_mapped, buffers)):
             refused.append(start)
             raise OSError(errno.EFAULT, "Bad address")
         write_at(descriptor, buffers, start)

@@ -189,7 +189,7 @@ def test_an_archive_that_is_in_its_place_and_not_announced_gets_announced(projec
     check_nothing_is_left(project)
 
 
-def test_what_is_only_to_be_removed_any_more_is_removed(project: Project, script: Start) -> None:
+def test_a_moved_file_that_was_set_aside_and_not_removed_is_removed(project: Project, script: Start) -> None:
     run_and_die(
         script,
         """
