@@ -474,6 +474,8 @@ class Recorder:
             )
 
     def _store(self, id: str, key: str) -> None:
+        # What was set aside last takes room that is needed now.
+        self._cleaner.drain()
         self._announce(id, self._staging.store(id, self._repository, key))
         if self._staging.is_set_aside(id):
             # Nobody who waits for what is stored waits for that.

@@ -8,13 +8,16 @@ import os
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from keepsake import Experiment, PrimaryMetric, Project
 from keepsake.exceptions import DoesNotExist
 from keepsake.repository import layout
+from keepsake.repository.records import ArchiveInfo
 from keepsake.repository.repository import Repository
+from keepsake.repository.staging import Staging
 
 
 @pytest.fixture
@@ -78,6 +81,52 @@ def test_a_checkpoint_does_not_wait_for_the_disk(experiment: Experiment, monkeyp
     assert experiment.flush()
     assert waiting - {threading.get_ident()}
     assert [checkpoint.archive is not None for checkpoint in stored(experiment).checkpoints] == [False, True, True, True]
+
+
+def test_waiting_for_what_is_stored_is_not_waiting_for_what_is_removed(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed, sweep = threading.Event(), Staging.sweep
+
+    def slow(staging: Staging, id: str) -> None:
+        assert flushed.wait(60)
+        sweep(staging, id)
+
+    monkeypatch.setattr(Staging, "sweep", slow)
+    Path("owned").write_bytes(b"weights")
+    experiment.checkpoint("owned", move=True)
+    experiment.flush()
+    flushed.set()
+    assert experiment.checkpoints[0].open("owned").read() == b"weights"
+
+
+def test_what_is_stored_next_waits_for_the_room_of_what_is_removed(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    sweep, store, both_are_taken, second = Staging.sweep, Staging.store, threading.Event(), threading.Event()
+
+    def slow(staging: Staging, id: str) -> None:
+        assert both_are_taken.wait(60)
+        # Time enough for the second to begin, if it does not wait.
+        second.wait(0.5)
+        happened.append("removed")
+        sweep(staging, id)
+
+    def noticed(staging: Staging, *arguments: Any) -> ArchiveInfo:
+        if "stored" in happened:
+            second.set()
+        happened.append("stored")
+        return store(staging, *arguments)
+
+    monkeypatch.setattr(Staging, "sweep", slow)
+    monkeypatch.setattr(Staging, "store", noticed)
+    for name in ("first", "next"):
+        Path(name).write_bytes(b"weights")
+        experiment.checkpoint(name, move=True)
+    both_are_taken.set()
+    experiment.stop()
+    assert happened == ["stored", "removed", "stored", "removed"]
 
 
 def test_steps_count_up_from_the_highest(experiment: Experiment) -> None:
