@@ -25,17 +25,18 @@ import io
 import itertools
 import logging
 import os
+import shutil
 import statistics
 import threading
 import time
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _measure import interleave, parser, report, workplace
+from _measure import interleave, parser, report, settle, workplace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 ALONE = "the framework alone"
 SAVING = "with its own saving"
@@ -70,7 +71,6 @@ def main() -> None:
     frameworks = {"lightning": lightning, "keras": keras, "huggingface": huggingface}
     with workplace(arguments.directory) as place, contextlib.chdir(place):
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
-        Path("keepsake.yaml").write_text("repository: file://.keepsake\n", encoding="utf-8")
         for name, contenders in frameworks.items():
             if arguments.only in (None, name):
                 found = {
@@ -115,16 +115,19 @@ def report_part(title: str, costs: Mapping[str, list[float]], seconds: Mapping[s
 
 
 def timed(place: Path, train: Callable[[Path], None]) -> dict[str, float]:
-    """Train in an empty directory and return how long it took, in seconds."""
+    """Train in a project of its own, which has no files of an earlier training in it, and return how long it took, in seconds."""
     directory = place / f"run{time.monotonic_ns()}"
     directory.mkdir()
+    (directory / "keepsake.yaml").write_text("repository: file://.keepsake\n", encoding="utf-8")
     gc.collect()
+    settle()
     with contextlib.chdir(directory), quiet():
         waiting.seconds = beside.seconds = 0.0
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
         train(directory)
         took = {"fit": time.perf_counter() - start_s, "cpu": time.process_time() - start_cpu_s, "waits": waiting.seconds}
         took["beside"] = beside.total()
+    shutil.rmtree(directory)
     print(".", end="", flush=True)
     return took
 
