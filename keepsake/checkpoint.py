@@ -113,7 +113,7 @@ class Checkpoint(Displayed):
             >>> weights = torch.load(best.open("model.pth"))  # doctest: +SKIP
         """
         self._require_files()
-        return self.experiment.repository.open_file(layout.checkpoint_archive_key(self.id), Path(path).as_posix())
+        return self.experiment.repository.archives.open_file(layout.checkpoint_archive_key(self.id), Path(path).as_posix())
 
     def directory(self) -> Path:
         """Return a local copy of the directory that was saved; where a file was saved, of the one that it lies in.
@@ -156,7 +156,7 @@ class Checkpoint(Displayed):
             ['model.pth']
         """
         self._require_files()
-        return self.experiment.repository.list_archive(layout.checkpoint_archive_key(self.id))
+        return self.experiment.repository.archives.files(layout.checkpoint_archive_key(self.id))
 
     def checkout(
         self, output_directory: str | os.PathLike[str], quiet: bool = False, *, path: str | os.PathLike[str] | None = None

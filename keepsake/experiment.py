@@ -569,7 +569,7 @@ class Experiment(Recorded, Displayed):
             ReadError: The archive is missing or damaged.
         """
         self._require_code()
-        return self.repository.open_file(layout.experiment_archive_key(self.id), PurePath(path).as_posix())
+        return self.repository.archives.open_file(layout.experiment_archive_key(self.id), PurePath(path).as_posix())
 
     def files(self) -> list[ArchivedFile]:
         """Return what was saved as code: paths, sizes and digests, from the archive's index alone where it has one.
@@ -586,7 +586,7 @@ class Experiment(Recorded, Displayed):
             ['train.py']
         """
         self._require_code()
-        return self.repository.list_archive(layout.experiment_archive_key(self.id))
+        return self.repository.archives.files(layout.experiment_archive_key(self.id))
 
     def _require_code(self) -> None:
         if self.path is None:

@@ -198,18 +198,18 @@ def test_from_python_nothing_is_kept_for_an_undo(experiment: Experiment) -> None
 
 
 def test_what_is_there_already_is_not_fetched(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from keepsake.repository.repository import Repository
+    from keepsake.repository.stored_archives import StoredArchives
 
     experiment.checkout(tmp_path / "out", quiet=True)
     (tmp_path / "out/train.py").write_text("v2", encoding="utf-8")
     wanted: list[set[str]] = []
-    extract = Repository.extract_archive
+    extract = StoredArchives.extract
 
-    def extracting(self: Repository, *arguments: object, among: set[str], **keywords: object) -> list[str]:
+    def extracting(self: StoredArchives, *arguments: object, among: set[str], **keywords: object) -> list[str]:
         wanted.append(among)
         return extract(self, *arguments, among=among, **keywords)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Repository, "extract_archive", extracting)
+    monkeypatch.setattr(StoredArchives, "extract", extracting)
     experiment.checkout(tmp_path / "out", quiet=True)
     assert wanted == [{"train.py"}]
     assert tree(tmp_path / "out")["train.py"] == "v1"

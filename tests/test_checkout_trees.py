@@ -17,6 +17,7 @@ from keepsake.exceptions import UnsavedFiles
 from keepsake.repository import layout
 from keepsake.repository.json_values import utc_now
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord
+from tests.archives import store_archive
 
 NAMES = st.sampled_from(["a", "b", "a/c", "a/d", "b/c/e", "ü \udcff\n", "a/c/f"])
 CONTENTS = st.one_of(st.binary(max_size=3), st.just("link"))
@@ -67,7 +68,7 @@ def saved(project: Project, place: Path, code: dict, weights: dict) -> str:
             )
             for name, (content, _) in tree.items()
         ]
-        owner.archive = repository.store_archive(key, entries, owner.id)
+        owner.archive = store_archive(repository, key, entries, owner.id)
     record.checkpoints = [checkpoint]
     repository.save(record)
     return record.id

@@ -52,7 +52,7 @@ def test_what_was_flushed_is_in_the_record_and_in_its_place(experiment: Experime
     assert record.archive is not None
     assert [(one.step, one.archive_pending) for one in record.checkpoints] == [(step, False) for step in range(5)]
     for checkpoint in record.checkpoints:
-        experiment.repository.check_archive(layout.checkpoint_archive_key(checkpoint.id), announced=checkpoint.archive)
+        experiment.repository.archives.check(layout.checkpoint_archive_key(checkpoint.id), announced=checkpoint.archive)
     assert experiment.flush()
 
 

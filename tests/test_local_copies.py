@@ -21,7 +21,7 @@ from keepsake.checkout import kept
 from keepsake.checkout.cached import DEFAULT_SIZE
 from keepsake.exceptions import ConfigInvalid, DoesNotExist, ReadError, WriteError
 from keepsake.repository import layout
-from keepsake.repository.repository import Repository
+from keepsake.repository.stored_archives import StoredArchives
 from keepsake.settings import VARIABLES
 from tests.conftest import ROOT, Script, bound_by_permissions
 
@@ -255,10 +255,10 @@ def test_a_cache_that_can_only_be_read_serves_what_it_holds(project: Project, ca
 
 FETCH = """
 import keepsake
-from keepsake.repository.repository import Repository
+from keepsake.repository.stored_archives import StoredArchives
 from keepsake.checkout.kept import KeptFiles
 
-extract, add = Repository.extract_archive, KeptFiles.add
+extract, add = StoredArchives.extract, KeptFiles.add
 
 def told(self, *arguments, **options):
     print("fetching", flush=True)
@@ -268,7 +268,7 @@ def slow(self, *arguments):
     {wait}
     return add(self, *arguments)
 
-Repository.extract_archive, KeptFiles.add = told, slow
+StoredArchives.extract, KeptFiles.add = told, slow
 copy = keepsake.experiments.get("{id}").best().path("out/model.pt")
 print(copy, len(copy.read_bytes()), flush=True)
 input()
@@ -305,13 +305,13 @@ def test_a_process_that_is_killed_leaves_nothing_half_done(project: Project, cac
 
 def test_threads_that_ask_at_once_fetch_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = saved(project)
-    extract, fetched = Repository.extract_archive, []
+    extract, fetched = StoredArchives.extract, []
 
-    def counted(self: Repository, *arguments: Any, **options: Any) -> list[str]:
+    def counted(self: StoredArchives, *arguments: Any, **options: Any) -> list[str]:
         fetched.append(options["only"])
         return extract(self, *arguments, **options)
 
-    monkeypatch.setattr(Repository, "extract_archive", counted)
+    monkeypatch.setattr(StoredArchives, "extract", counted)
     with ThreadPoolExecutor(8) as pool:
         copies = list(pool.map(checkpoint.path, ["out/model.pt", "out/config.json"] * 8))
     assert len(set(copies)) == 2

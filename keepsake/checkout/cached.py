@@ -109,12 +109,12 @@ def _fetch(repository: Repository, record: CheckpointRecord, kept: KeptFiles, na
     only = None if name == WHOLE else name
     missing = None
     if kept.last_used() and record.archive is not None and record.archive.index_sha256 is not None:
-        entries = repository.list_archive(key, only=only)
+        entries = repository.archives.files(key, only=only)
         missing = [entry.path for entry in entries if entry.kind == "directory" or not kept.holds([entry.path])]
     staging = Staging(cache_directory().absolute())
     try:
         staged = staging.part("fetched")
-        names = repository.extract_archive(key, staged, only=only, among=missing, announced=record.archive)
+        names = repository.archives.extract(key, staged, only=only, among=missing, announced=record.archive)
         kept.add(staged, names, name)
     finally:
         staging.close()

@@ -123,7 +123,7 @@ def _in_archives(names: list[str], directory: Path, experiment: Experiment) -> d
             break
         # Whether something is saved must not depend on an archive that was deleted meanwhile, or that is damaged.
         with suppress(KeepsakeError):
-            held = {entry.path: entry for entry in experiment.repository.list_archive(source.key)}
+            held = {entry.path: entry for entry in experiment.repository.archives.files(source.key)}
             for name in names:
                 if name not in found and name in held and _is_same(held[name], name, directory, known):
                     found[name] = Place(source.label, archive=source.key)

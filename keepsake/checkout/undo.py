@@ -242,7 +242,7 @@ class Undo:
             fetched.write_bytes(content)
             return True
         try:
-            with repository.open_file(place.archive or "", change.name) as file, fetched.open("xb") as copy:
+            with repository.archives.open_file(place.archive or "", change.name) as file, fetched.open("xb") as copy:
                 shutil.copyfileobj(file, copy)
         except (DoesNotExist, ObjectNotFound, ReadError):
             return False

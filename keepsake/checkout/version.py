@@ -161,7 +161,7 @@ class Version:
         for source in dict.fromkeys(file.source for file in missing):
             part = staging.part(source.id)
             among = {file.name for file in missing if file.source == source}
-            self._repository.extract_archive(source.key, part, among=among, announced=source.announced, on_progress=fetched)
+            self._repository.archives.extract(source.key, part, among=among, announced=source.announced, on_progress=fetched)
             for name in among:
                 there[name] = part / name
         return there
@@ -190,10 +190,10 @@ def _files_of(repository: Repository, source: Source, staging: Staging, only: st
             VersionFile(
                 entry.path, source, entry.kind, entry.size_bytes, is_executable(entry.mode), entry.digests, entry.link_target
             )
-            for entry in repository.list_archive(source.key, only=only)
+            for entry in repository.archives.files(source.key, only=only)
         ]
     part = staging.part(source.id)
-    repository.extract_archive(source.key, part, only=only, announced=source.announced)
+    repository.archives.extract(source.key, part, only=only, announced=source.announced)
     return [_staged_file(name, source, part / name) for name in walk(part)]
 
 

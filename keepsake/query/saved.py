@@ -129,7 +129,7 @@ class SavedFiles:
         _present_of(side, self._code(side, side))
         target.mkdir()
         key = layout.experiment_archive_key(side.experiment.id)
-        self._repository.extract_archive(key, target, announced=side.experiment.archive)
+        self._repository.archives.extract(key, target, announced=side.experiment.archive)
         return target
 
     def compare_files(self, left: Side, right: Side) -> TreeComparison:
@@ -167,7 +167,7 @@ class SavedFiles:
 
     def _archived(self, key: str, *, with_contents: bool) -> Tree | _Absent:
         if key not in self._opened:
-            opened = self._repository.opened_archive(key, with_contents=with_contents)
+            opened = self._repository.archives.opened(key, with_contents=with_contents)
             try:
                 self._opened[key] = ArchivedTree(self._stack.enter_context(opened))
             except MissingFiles:

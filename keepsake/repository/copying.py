@@ -128,7 +128,7 @@ class _Copying:
             self._advance(here.size_bytes)
             return True
         try:
-            check = source.passing_check(key, announced)
+            check = source.archives.passing_check(key, announced)
             with source.storage.open(key) as stream:
                 verified = _Verified(stream, check, self._advance)
                 target.storage.write(key, cast("BinaryIO", io.BufferedReader(verified, PIECE_BYTES)))

@@ -154,7 +154,7 @@ def _stored_intact(repository: Repository, staging: Staging, id: str, key: str) 
     archive = staging.store(id, repository, key)
     staging.sweep(id)
     # Not all that was staged is on the disk, where the machine itself went down.
-    repository.check_archive(key)
+    repository.archives.check(key)
     return archive
 
 

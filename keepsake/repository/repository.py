@@ -6,8 +6,7 @@ import json
 import os
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from keepsake import messages
 from keepsake.exceptions import (
@@ -15,27 +14,25 @@ from keepsake.exceptions import (
     CorruptedRepositorySpec,
     DoesNotExist,
     IncompatibleRepositoryVersion,
-    MissingFiles,
     ObjectNotFound,
-    ReadError,
     WriteError,
 )
 from keepsake.repository import layout
 from keepsake.repository.json_values import format_time, utc_now
 from keepsake.repository.status import Heartbeat
+from keepsake.repository.stored_archives import StoredArchives
 from keepsake.storage import DiskStorage, MemoryStorage, OverlayStorage, from_url
 from keepsake.storage.base import Bucket
 from keepsake.storage.disk import JOURNAL_DIRECTORY, TEMPORARY_DIRECTORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
+    from collections.abc import Callable, Iterator, MutableMapping, Sequence
     from datetime import datetime
+    from pathlib import Path
 
-    from keepsake.capture.files import FileEntry
-    from keepsake.repository.archive import ArchivedFile, OpenedArchive, PassingCheck
     from keepsake.repository.history import Point
     from keepsake.repository.journal import JournalDirectory
-    from keepsake.repository.records import ArchiveInfo, ExperimentRecord
+    from keepsake.repository.records import ExperimentRecord
     from keepsake.storage import ObjectInfo, Storage
     from keepsake.storage.locks import ProcessLock
 
@@ -87,6 +84,9 @@ class Repository:
         storage: Where the bytes lie.
         label: How the user wrote its address; the store's URL if that is not known.
 
+    Attributes:
+        archives: What the files of its experiments and checkpoints are in, by their keys.
+
     Example:
         >>> from keepsake.storage import MemoryStorage
         >>> Repository(MemoryStorage()).list_experiments()
@@ -96,6 +96,7 @@ class Repository:
     def __init__(self, storage: Storage, *, label: str = "") -> None:
         self.storage = storage
         self.label = label or storage.url
+        self.archives = StoredArchives(storage, self.label, is_far=not self._authority_is_near)
         self._checked = False
         self._recovered = False
 
@@ -610,210 +611,6 @@ class Repository:
             if experiment_id is not None:
                 found[experiment_id] = _heartbeat(info, now)
         return found
-
-    # --- archives ---------------------------------------------------------------------------------------------------
-    # The module is loaded where it is used: a listing of experiments reads no archive, and must not wait for gzip and tar.
-
-    def store_archive(self, key: str, entries: Sequence[FileEntry], prefix: str) -> ArchiveInfo:
-        """Pack files into the store and return what to announce of them in the record.
-
-        Args:
-            key: The archive's key.
-            entries: What goes in.
-            prefix: First component of every path in the archive: the ID.
-        """
-        import tempfile
-
-        from keepsake.repository import archive
-
-        with tempfile.TemporaryDirectory() as directory:
-            packed = Path(directory) / "archive.tar.gz"
-            archive.stage(entries, prefix, packed)
-            info = archive.seal(packed)
-            self.storage.write(key, packed)
-        return info
-
-    def list_archive(self, key: str, *, only: str | None = None) -> list[ArchivedFile]:
-        """Return what an archive holds.
-
-        Args:
-            key: The archive's key.
-            only: The one file or directory wanted.
-
-        Raises:
-            DoesNotExist: ``only`` is not in the archive.
-            ReadError: The archive is missing, damaged or unsafe.
-        """
-        from keepsake.repository import archive
-
-        with self._hint():
-            return archive.list_files(self._stored_archive(key), only=only, where=self._where(key))
-
-    def describe_archive(self, key: str) -> ArchiveInfo:
-        """Return what to announce of an archive, which is read to its end.
-
-        Raises:
-            ReadError: It is missing, damaged or unsafe.
-        """
-        from keepsake.repository import archive
-
-        return archive.describe(self._stored_archive(key), where=self._where(key))
-
-    def check_archive(self, key: str, *, announced: ArchiveInfo | None = None) -> None:
-        """Read all of an archive, and compare its files with its index.
-
-        Args:
-            key: The archive's key.
-            announced: What the record says of it, which must be so.
-
-        Raises:
-            ReadError: It is missing, damaged, unsafe, or not the one that was announced.
-        """
-        from keepsake.repository import archive
-
-        archive.check(self._stored_archive(key), where=self._where(key), announced=announced)
-
-    def passing_check(self, key: str, announced: ArchiveInfo | None) -> PassingCheck:
-        """Return what checks an archive while its bytes pass by.
-
-        Args:
-            key: The archive's key.
-            announced: What the record says of it.
-
-        Raises:
-            ReadError: It is missing, or its index is not the one that was announced.
-        """
-        from keepsake.repository import archive
-
-        return archive.PassingCheck(self._stored_archive(key), announced, where=self._where(key))
-
-    def open_file(self, key: str, path: str) -> BinaryIO:
-        """Return a stream over one file of an archive.
-
-        Raises:
-            DoesNotExist: The archive has no such file.
-            ReadError: The archive is missing, damaged or unsafe.
-        """
-        from keepsake.repository import archive
-
-        with self._hint():
-            return archive.open_file(self._stored_archive(key), path, where=self._where(key))
-
-    @contextmanager
-    def opened_archive(self, key: str, *, with_contents: bool = True) -> Iterator[OpenedArchive]:
-        """Open an archive that will be listed and read several times.
-
-        Args:
-            key: The archive's key.
-            with_contents: False for whoever only wants the entries.
-
-        Raises:
-            ReadError: The archive is missing, damaged or unsafe.
-        """
-        from keepsake.repository import archive
-
-        with (
-            self._hint(),
-            archive.opened(self._stored_archive(key), where=self._where(key), with_contents=with_contents) as opened,
-        ):
-            yield opened
-
-    def extract_archive(
-        self,
-        key: str,
-        target: Path,
-        *,
-        only: str | None = None,
-        among: Collection[str] | None = None,
-        announced: ArchiveInfo | None = None,
-        on_progress: Callable[[int], None] | None = None,
-    ) -> list[str]:
-        """Extract an archive, or one file or directory of it, and return the names of what was written.
-
-        Args:
-            key: The archive's key.
-            target: An existing directory.
-            only: The one file or directory wanted.
-            among: Names of those that are wanted of these; all if not given.
-            announced: What the record says of the archive, which must be so.
-            on_progress: Called with how many bytes of files have been written since the last call, by any thread.
-
-        Raises:
-            DoesNotExist: ``only`` is not in the archive.
-            ReadError: The archive is missing, damaged, unsafe, or not the one that was announced.
-        """
-        from keepsake.repository import archive
-
-        with self._hint():
-            return archive.extract(
-                self._stored_archive(key),
-                target,
-                only=only,
-                among=among,
-                where=self._where(key),
-                announced=announced,
-                on_progress=on_progress,
-            )
-
-    @contextmanager
-    def _hint(self) -> Iterator[None]:
-        """Name the command that says what else is damaged."""
-        try:
-            yield
-        except ReadError as err:
-            import shlex
-
-            err.hint = err.hint or f"keepsake fsck -R {shlex.quote(self.label)}"
-            raise
-
-    def _stored_archive(self, key: str) -> _StoredArchive:
-        info = next((info for info in self.storage.list(key) if info.key == key), None)
-        if info is None:
-            raise self._missing_archive(key)
-        return _StoredArchive(self, key, info.size_bytes)
-
-    def _missing_archive(self, key: str) -> MissingFiles:
-        return MissingFiles(f"the files of {self._where(key)} are not in the repository", url=self.storage.url, key=key)
-
-    def _where(self, key: str) -> str:
-        kind, _, name = key.rpartition("/")
-        return f"{kind.removesuffix('s')} {layout.short_id(name)} in {self.label}"
-
-
-class _StoredArchive(NamedTuple):
-    """An archive in a repository, as `keepsake.repository.archive` reads it.
-
-    Args:
-        repository: The repository.
-        key: The archive's key.
-        size_bytes: Its length.
-    """
-
-    repository: Repository
-    key: str
-    size_bytes: int
-
-    @property
-    def is_far(self) -> bool:
-        """Whether most of the time goes by on the way to it."""
-        return not self.repository._authority_is_near
-
-    def open(self) -> BinaryIO:
-        """Return a stream over all of it."""
-        with self._missing():
-            return self.repository.storage.open(self.key)
-
-    def read_range(self, start: int, length: int) -> bytes:
-        """Return a part of it."""
-        with self._missing():
-            return self.repository.storage.read_range(self.key, start, length)
-
-    @contextmanager
-    def _missing(self) -> Iterator[None]:
-        try:
-            yield
-        except ObjectNotFound as err:
-            raise self.repository._missing_archive(self.key) from err
 
 
 def _heartbeat(info: ObjectInfo, now: datetime) -> Heartbeat:

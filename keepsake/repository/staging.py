@@ -143,7 +143,7 @@ class Staging:
             OSError: It cannot be read.
         """
         if not self.is_whole(id):
-            return repository.describe_archive(key)
+            return repository.archives.describe(key)
         info = self.seal(id)
         cast("DiskStorage", repository.storage).adopt(self.archive(id), key)
         self._set_aside(id)

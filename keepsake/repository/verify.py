@@ -246,8 +246,8 @@ class _Check:
             yield Finding("note", "code-missing", archive.key, text)
 
     def _announce(self, archive: _Archive) -> None:
-        self._repository.check_archive(archive.key)
-        announcement = self._repository.describe_archive(archive.key)
+        self._repository.archives.check(archive.key)
+        announcement = self._repository.archives.describe(archive.key)
 
         def announce(record: ExperimentRecord) -> None:
             owners: list[Owner] = [record, *record.checkpoints]
@@ -264,7 +264,7 @@ class _Check:
 
         def problem(archive: _Archive) -> KeepsakeError | None:
             try:
-                self._repository.check_archive(archive.key, announced=archive.announced)
+                self._repository.archives.check(archive.key, announced=archive.announced)
             except ObjectNotFound:
                 pass
             except KeepsakeError as err:

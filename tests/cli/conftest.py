@@ -28,6 +28,7 @@ from keepsake.repository import layout
 from keepsake.repository.primary_metric import PrimaryMetric
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
+from tests.archives import store_archive
 
 START = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)
 LOSS = PrimaryMetric("val_loss", "minimize")
@@ -73,7 +74,7 @@ class Repo:
             path.write_bytes(content)
             os.utime(path, (1_700_000_000, 1_700_000_000))
             entries.append(FileEntry(name, path, "file"))
-        return self.repository.store_archive(key, entries, key.rpartition("/")[2].removesuffix(".tar.gz"))
+        return store_archive(self.repository, key, entries, key.rpartition("/")[2].removesuffix(".tar.gz"))
 
     def add(self, short: str, **fields: Any) -> ExperimentRecord:
         """Save one more experiment."""

@@ -16,6 +16,7 @@ import pytest
 
 from keepsake.capture.files import FileEntry
 from keepsake.repository import layout
+from tests.archives import store_archive
 from tests.cli.conftest import FINISHED, FINISHED_BEST, KILLED, START, Repo, Result, checkpoint, full_id
 
 Run = Callable[..., Result]
@@ -61,7 +62,7 @@ def save(repo: Repo, id: str, code: Mapping[str, bytes] | None, files: Mapping[s
             path.write_bytes(content)
             path.chmod(0o755 if name == "run.sh" and id != FIRST else 0o644)
         entries = [FileEntry(name, source / name, "file") for name in code]
-        record.path, record.archive = ".", repo.repository.store_archive(layout.experiment_archive_key(id), entries, id)
+        record.path, record.archive = ".", store_archive(repo.repository, layout.experiment_archive_key(id), entries, id)
     if files is not None:
         [shown] = record.checkpoints
         shown.path, shown.archive = "out", repo.archive(layout.checkpoint_archive_key(shown.id), files)

@@ -21,6 +21,7 @@ from keepsake.repository import layout
 from keepsake.repository.json_values import utc_now
 from keepsake.repository.records import ExperimentRecord
 from keepsake.repository.repository import Repository
+from tests.archives import store_archive
 
 A, B = ("a" * layout.ID_LENGTH, "b" * layout.ID_LENGTH)
 
@@ -127,7 +128,7 @@ def store(root: Path, code: Mapping[str, list[FileEntry]]) -> None:
     repository = Repository.at(f"file://{root}")
     repository.prepare()
     for id, entries in code.items():
-        archive = repository.store_archive(layout.experiment_archive_key(id), entries, id)
+        archive = store_archive(repository, layout.experiment_archive_key(id), entries, id)
         repository.save(ExperimentRecord(id, utc_now(), path=".", archive=archive, outcome="finished"))
 
 

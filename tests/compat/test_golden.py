@@ -105,10 +105,10 @@ def test_files_come_back_as_from_the_originals_checkout(golden: tuple[Repository
 def digests(repository: Repository, key: str, target: Path) -> dict[str, str]:
     target.mkdir(exist_ok=True)
     if not any(target.iterdir()):
-        repository.extract_archive(key, target)
-    files = [file for file in repository.list_archive(key) if file.kind == "file"]
+        repository.archives.extract(key, target)
+    files = [file for file in repository.archives.files(key) if file.kind == "file"]
     for file in files:
-        with repository.open_file(key, file.path) as opened:
+        with repository.archives.open_file(key, file.path) as opened:
             assert opened.read() == (target / file.path).read_bytes()
     return {file.path: hashlib.sha256((target / file.path).read_bytes()).hexdigest() for file in files}
 

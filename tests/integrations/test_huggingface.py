@@ -32,7 +32,7 @@ def only(project: Project) -> Experiment:
 
 def files_of(experiment: Experiment, index: int) -> list[str]:
     checkpoint = experiment.checkpoints[index]
-    listed = experiment.repository.list_archive(f"checkpoints/{checkpoint.id}.tar.gz")
+    listed = experiment.repository.archives.files(f"checkpoints/{checkpoint.id}.tar.gz")
     return [file.path.partition("/")[2] for file in listed if file.kind == "file"]
 
 
@@ -140,7 +140,7 @@ def test_a3_the_trainers_output_is_no_code(project: Project) -> None:
     train([KeepsakeCallback(quiet=True)], epochs=1)
     train([KeepsakeCallback(quiet=True)], epochs=1)
     for experiment in project.experiments.list():
-        listed = experiment.repository.list_archive(f"experiments/{experiment.id}.tar.gz")
+        listed = experiment.repository.archives.files(f"experiments/{experiment.id}.tar.gz")
         assert sorted(file.path for file in listed if file.kind == "file") == ["keepsake.yaml", "train.py"]
 
 

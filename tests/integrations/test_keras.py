@@ -363,7 +363,7 @@ def test_a3_output_of_earlier_trainings_is_no_code(project: Project) -> None:
         Path("out").mkdir(exist_ok=True)
         Path("out/model.keras").write_bytes(b"saved by something else")
     experiment = project.experiments.list()[-1]
-    listed = experiment.repository.list_archive(f"experiments/{experiment.id}.tar.gz")
+    listed = experiment.repository.archives.files(f"experiments/{experiment.id}.tar.gz")
     assert [file.path for file in listed if file.kind == "file"] == ["keepsake.yaml", "train.py"]
 
 

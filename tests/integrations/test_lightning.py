@@ -60,7 +60,7 @@ def only(project: Project) -> Experiment:
 def saved_code(project: Project) -> list[str]:
     """Return the names of the files that the last experiment saved of the project."""
     experiment = project.experiments.list()[-1]
-    listed = experiment.repository.list_archive(f"experiments/{experiment.id}.tar.gz")
+    listed = experiment.repository.archives.files(f"experiments/{experiment.id}.tar.gz")
     return [file.path for file in listed if file.kind == "file"]
 
 

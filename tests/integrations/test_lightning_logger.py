@@ -408,7 +408,7 @@ def test_l5_l8_a_sharded_checkpoint_is_a_directory_and_the_training_goes_on_from
 
     run("1")
     experiment = only(project)
-    listed = experiment.repository.list_archive(f"checkpoints/{experiment.checkpoints[0].id}.tar.gz")
+    listed = experiment.repository.archives.files(f"checkpoints/{experiment.checkpoints[0].id}.tar.gz")
     names = {file.path.partition("/")[2] for file in listed if file.kind == "file"}
     assert {".metadata", "meta.pt", "__0_0.distcp", "__1_0.distcp"} <= names
     experiment.checkpoints[0].checkout("out", quiet=True)

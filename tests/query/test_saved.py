@@ -22,6 +22,7 @@ from keepsake.repository.json_values import utc_now
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage import MemoryStorage
+from tests.archives import store_archive
 
 Content = Mapping[str, bytes]
 
@@ -77,7 +78,7 @@ class Saved:
         self._count += 1
         root = self._sources / str(self._count)
         write(root, files)
-        return self.repository.store_archive(key, [FileEntry(name, root / name, "file") for name in files], id)
+        return store_archive(self.repository, key, [FileEntry(name, root / name, "file") for name in files], id)
 
     def compare(self, left: Side, right: Side, *globs: str) -> tuple[TreeComparison, TreeComparison]:
         """Return what differs in code and files."""

@@ -370,7 +370,7 @@ def test_the_code_is_saved_without_the_repository_wherever_it_lies(project: Proj
     for _ in range(2):
         experiment = Project().experiments.create(path=".", quiet=True)
         experiment.stop()
-    names = [f.path for f in experiment.repository.list_archive(layout.experiment_archive_key(experiment.id))]
+    names = [f.path for f in experiment.repository.archives.files(layout.experiment_archive_key(experiment.id))]
     assert "train.py" in names
     assert not [name for name in names if "runs" in name]
 

@@ -59,11 +59,11 @@ def save(path: Path, content: bytes) -> None:
 def content_of(repository: Repository, staging: Staging, id: str) -> dict[str, bytes]:
     """Return what comes into the repository of what is staged."""
     key = layout.checkpoint_archive_key(id)
-    repository.check_archive(key, announced=staging.store(id, repository, key))
+    repository.archives.check(key, announced=staging.store(id, repository, key))
     found = {}
-    for file in repository.list_archive(key):
+    for file in repository.archives.files(key):
         if file.kind == "file":
-            with repository.open_file(key, file.path) as stream:
+            with repository.archives.open_file(key, file.path) as stream:
                 found[file.path] = stream.read()
     return found
 
@@ -123,7 +123,7 @@ def test_later_changes_in_a_directory_never_reach_what_was_taken(
     assert not directory.exists()
     content = content_of(repository, staging, id)
     assert content == {"out/model": LARGE, "out/deeper/b": b"small", "out/deeper/\udcff": b"not unicode"}
-    listed = {file.path: file.kind for file in repository.list_archive(layout.checkpoint_archive_key(id))}
+    listed = {file.path: file.kind for file in repository.archives.files(layout.checkpoint_archive_key(id))}
     assert listed["out/link"] == listed["out/link to a directory"] == "link"
     assert listed["out/nothing in it"] == "directory"
 
@@ -136,7 +136,7 @@ def test_modes_and_times_are_those_of_the_source(repository: Repository, staging
     os.utime(path, (1_700_000_000, 1_700_000_000))
     take(how, id, path, entries_of(project, "model"), staging)
     content_of(repository, staging, id)
-    [found] = repository.list_archive(layout.checkpoint_archive_key(id))
+    [found] = repository.archives.files(layout.checkpoint_archive_key(id))
     assert (found.mode & 0o777, found.modified.timestamp()) == (0o640, 1_700_000_000)
 
 

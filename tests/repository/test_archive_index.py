@@ -430,11 +430,12 @@ from pathlib import Path
 from keepsake.capture.files import FileEntry
 from keepsake.repository.repository import Repository
 from keepsake.storage import DiskStorage
+from tests.archives import store_archive
 
 def at_exit():
     repository = Repository(DiskStorage({str(tmp_path / "repository")!r}))
-    info = repository.store_archive("a", [FileEntry("weights", Path({str(tmp_path / "weights")!r}), "file")], "{ID}")
-    print(repository.extract_archive("a", Path({str(tmp_path / "out")!r}), announced=info))
+    info = store_archive(repository, "a", [FileEntry("weights", Path({str(tmp_path / "weights")!r}), "file")], "{ID}")
+    print(repository.archives.extract("a", Path({str(tmp_path / "out")!r}), announced=info))
 
 atexit.register(at_exit)
 """

@@ -19,6 +19,7 @@ from keepsake.repository.json_values import utc_now
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage import MemoryStorage
+from tests.archives import store_archive
 
 
 class CopyingStorage(MemoryStorage):
@@ -55,7 +56,7 @@ def stored(repository: Repository, place: Path, step: int) -> CheckpointRecord:
     id = layout.new_id()
     (place / "weights").write_bytes(b"%d" % step * 1000)
     entry = FileEntry("weights", place / "weights", "file")
-    archive = repository.store_archive(layout.checkpoint_archive_key(id), [entry], id)
+    archive = store_archive(repository, layout.checkpoint_archive_key(id), [entry], id)
     return CheckpointRecord(id, utc_now() + timedelta(seconds=step), step, path="weights", metrics={}, archive=archive)
 
 

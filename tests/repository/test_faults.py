@@ -31,8 +31,8 @@ def assert_consistent(storage: DiskStorage) -> list[ExperimentRecord]:
         announced += [(layout.checkpoint_archive_key(checkpoint.id), checkpoint.archive) for checkpoint in record.checkpoints]
         for key, archive in announced:
             if archive is not None:
-                assert repository.describe_archive(key) == archive
-                repository.check_archive(key, announced=archive)
+                assert repository.archives.describe(key) == archive
+                repository.archives.check(key, announced=archive)
         for checkpoint in record.checkpoints:
             assert (checkpoint.path is None) == (checkpoint.archive is None)
     beating = {layout.id_of_json_key(info.key) for info in storage.list(layout.HEARTBEATS_PREFIX)}
@@ -130,8 +130,8 @@ def test_an_archive_that_is_read_in_part_is_noticed(call: int, length: int, tmp_
     target = tmp_path / "target"
     target.mkdir()
     with pytest.raises(ReadError):
-        Repository(storage).extract_archive(key, target, announced=archive)
-    assert Repository(storage).extract_archive(key, target, announced=archive) == ["weights"]
+        Repository(storage).archives.extract(key, target, announced=archive)
+    assert Repository(storage).archives.extract(key, target, announced=archive) == ["weights"]
 
 
 def test_every_call_of_a_training_has_had_its_fault(tmp_path: Path) -> None:

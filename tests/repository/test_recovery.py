@@ -96,8 +96,8 @@ def check_files(project: Project, record: ExperimentRecord, step: int, name: str
     assert not checkpoint.archive_pending
     key = layout.checkpoint_archive_key(checkpoint.id)
     repository = repository_of(project)
-    repository.check_archive(key, announced=checkpoint.archive)
-    with repository.open_file(key, name) as file:
+    repository.archives.check(key, announced=checkpoint.archive)
+    with repository.archives.open_file(key, name) as file:
         assert file.read() == content
 
 
@@ -166,7 +166,7 @@ def test_code_that_was_not_in_its_place_is_stored(project: Project, script: Star
     )
     record = only_record(project)
     assert record.archive is not None
-    repository_of(project).check_archive(layout.experiment_archive_key(record.id), announced=record.archive)
+    repository_of(project).archives.check(layout.experiment_archive_key(record.id), announced=record.archive)
     check_nothing_is_left(project)
 
 

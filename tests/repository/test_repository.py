@@ -15,6 +15,7 @@ from keepsake.repository.json_values import utc_now
 from keepsake.repository.records import CheckpointRecord, ExperimentRecord
 from keepsake.repository.repository import Repository
 from keepsake.storage import Body, DiskStorage, MemoryStorage
+from tests.archives import store_archive
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -93,24 +94,24 @@ def test_an_archive_is_stored_and_read_back(repository: Repository, tmp_path: Pa
     (tmp_path / "model.pth").write_bytes(b"w" * 100_000)
     id = layout.new_id()
     key = layout.checkpoint_archive_key(id)
-    info = repository.store_archive(key, [FileEntry("out/model.pth", tmp_path / "model.pth", "file")], id)
+    info = store_archive(repository, key, [FileEntry("out/model.pth", tmp_path / "model.pth", "file")], id)
     assert info.files == 1
     assert info.size_bytes == len(repository.storage.read(key))
-    assert [file.path for file in repository.list_archive(key)] == ["out/model.pth"]
-    assert repository.open_file(key, "out/model.pth").read() == b"w" * 100_000
+    assert [file.path for file in repository.archives.files(key)] == ["out/model.pth"]
+    assert repository.archives.open_file(key, "out/model.pth").read() == b"w" * 100_000
 
     target = tmp_path / "target"
     target.mkdir()
-    assert repository.extract_archive(key, target, announced=info) == ["out/model.pth"]
+    assert repository.archives.extract(key, target, announced=info) == ["out/model.pth"]
     assert (target / "out" / "model.pth").read_bytes() == b"w" * 100_000
 
 
 def test_an_archive_that_is_missing_is_a_read_error(repository: Repository, tmp_path: Path) -> None:
     key = layout.checkpoint_archive_key(layout.new_id())
     for read in (
-        lambda: repository.open_file(key, "x"),
-        lambda: repository.list_archive(key),
-        lambda: repository.extract_archive(key, tmp_path),
+        lambda: repository.archives.open_file(key, "x"),
+        lambda: repository.archives.files(key),
+        lambda: repository.archives.extract(key, tmp_path),
     ):
         with pytest.raises(ReadError, match="not in the repository"):
             read()

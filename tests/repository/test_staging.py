@@ -60,10 +60,10 @@ def check_content(repository: Repository, id: str, info: ArchiveInfo) -> None:
     key = layout.checkpoint_archive_key(id)
     content = repository.storage.read(key)
     assert (len(content), info.sha256) == (info.size_bytes, None)
-    repository.check_archive(key, announced=info)
-    listed = {file.path for file in repository.list_archive(key)}
+    repository.archives.check(key, announced=info)
+    listed = {file.path for file in repository.archives.files(key)}
     for name, expected in FILES.items():
-        with repository.open_file(key, f"out/{name}") as file:
+        with repository.archives.open_file(key, f"out/{name}") as file:
             assert file.read() == expected
     assert "out/link" in listed
 
@@ -101,7 +101,7 @@ def test_a_snapshot_gives_the_archive_that_packing_gives(repository: Repository,
     for id in (packed, copied):
         key = layout.checkpoint_archive_key(id)
         staging.store(id, repository, key)
-        both[id] = {(file.path, file.size_bytes, file.sha256) for file in repository.list_archive(key)}
+        both[id] = {(file.path, file.size_bytes, file.sha256) for file in repository.archives.files(key)}
     assert both[packed] == both[copied]
 
 
@@ -285,7 +285,7 @@ def test_a_damaged_archive_is_never_announced_as_whole(
     damage_file(staging.archive(id), damage)
     with pytest.raises(ReadError):
         # The second is what recovery asks for after a power cut.
-        repository.check_archive(key, announced=staging.store(id, repository, key))
+        repository.archives.check(key, announced=staging.store(id, repository, key))
 
 
 def test_the_size_of_what_is_staged_is_told_while_it_is_removed(staging: Staging, source: Path) -> None:

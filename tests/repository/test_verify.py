@@ -51,7 +51,7 @@ def everything(repository: Repository) -> dict[tuple[str, str], bytes]:
         for checkpoint in record.checkpoints:
             for name in FILES if checkpoint.has_files else ():
                 try:
-                    with repository.open_file(layout.checkpoint_archive_key(checkpoint.id), f"files/{name}") as file:
+                    with repository.archives.open_file(layout.checkpoint_archive_key(checkpoint.id), f"files/{name}") as file:
                         found[checkpoint.id, name] = file.read()
                 except KeepsakeError:
                     continue
