@@ -11,13 +11,12 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keepsake.recording import cells
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import FrameType
 
     from keepsake.repository.status import Outcome
@@ -72,20 +71,19 @@ def live() -> list[Ending]:
     return _live.copy()
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off termination signals until the block is left, so that none arrives in the middle of our own writing."""
-    global _busy, _deferred
-    if threading.current_thread() is not threading.main_thread():
+class Uninterrupted:
+    """Puts off termination signals until the block is left, so that none arrives in the middle of our own writing."""
+
+    def __enter__(self) -> None:
+        global _busy
         # Python delivers signals to the main thread only.
-        yield
-        return
-    _busy += 1
-    try:
-        yield
-    finally:
-        _busy -= 1
-        if not _busy and _deferred is not None:
+        self._counts = threading.current_thread() is threading.main_thread()
+        _busy += self._counts
+
+    def __exit__(self, *_: object) -> None:
+        global _busy, _deferred
+        _busy -= self._counts
+        if self._counts and not _busy and _deferred is not None:
             signum, _deferred = _deferred, None
             _on_signal(signum, None)
 

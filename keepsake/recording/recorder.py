@@ -171,7 +171,7 @@ class Recorder:
             WriteError: Another process records it.
             DoesNotExist: It was deleted.
         """
-        with exits.uninterrupted(), self._alone:
+        with exits.Uninterrupted(), self._alone:
             self._open_journal()
             self._continue(beats=beats)
         if not self._quiet:
@@ -236,7 +236,7 @@ class Recorder:
             messages.debug("checkpoint() in a forked process does nothing")
             return checkpoint
         try:
-            with exits.uninterrupted(), self._turn_of_a_call() as is_live:
+            with exits.Uninterrupted(), self._turn_of_a_call() as is_live:
                 if self._over:
                     return checkpoint
                 self._open_journal()
@@ -271,7 +271,8 @@ class Recorder:
         finally:
             with self._calls:
                 self._calls_in_flight -= 1
-                self._calls.notify_all()
+                if not self._live:
+                    self._calls.notify_all()
 
     def _end_calls(self) -> None:
         """Let no further call in as live, and wait for those that are in."""
@@ -283,6 +284,11 @@ class Recorder:
 
     def _open_journal(self) -> None:
         """Become the one who records the experiment, where it is not live; what others have written becomes our copy."""
+        # Without a lock, since this is asked at each step of a training: it is closed only where no call is in.
+        if self._journal is None:
+            self._open_journal_alone()
+
+    def _open_journal_alone(self) -> None:
         with self._publishing, self._lock:
             if self._journal is not None:
                 return
@@ -430,7 +436,7 @@ class Recorder:
             messages.debug("log() in a forked process does nothing")
             return
         try:
-            with exits.uninterrupted(), self._turn_of_a_call() as is_live:
+            with exits.Uninterrupted(), self._turn_of_a_call() as is_live:
                 if self._over:
                     return
                 self._open_journal()
@@ -497,7 +503,7 @@ class Recorder:
         """Rewrite the record with all that was accepted; tell whether that is done."""
         try:
             # A signal in the middle of it might end the experiment, which rewrites the record too.
-            with exits.uninterrupted(), self._publishing:
+            with exits.Uninterrupted(), self._publishing:
                 return self._over or not self._unpublished or self._rewrite()
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("the record", err, "what it lacks stands in the journal and is tried again")
@@ -630,7 +636,7 @@ class Recorder:
         if not self.is_live:
             return
         try:
-            with exits.uninterrupted():
+            with exits.Uninterrupted():
                 self._finish(outcome, error_text(error))
         except Exception as err:  # noqa: BLE001 - see the module's docstring
             self._report("the end of the experiment", err, "it will be shown as stopped for lack of a heartbeat")
@@ -728,7 +734,7 @@ class Recorder:
         if self._live or os.getpid() != self._pid:
             return
         try:
-            with exits.uninterrupted(), self._alone:
+            with exits.Uninterrupted(), self._alone:
                 self._open_journal()
                 self._continue(beats=self._heartbeat is not None)
         except Exception as err:  # noqa: BLE001 - see the module's docstring

@@ -49,7 +49,11 @@ class Point:
     def to_line(self) -> bytes:
         """Return the line that stands for it."""
         content = {"step": self.step, "time": format_time(self.time), "metrics": encode_value(self.metrics)}
-        return fast_json.dumps(content).encode() + b"\n"
+        try:
+            return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError:
+            # What only the fast encoder refuses, such as a number of more than 64 bits.
+            return fast_json.dumps(content).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Point:

@@ -53,7 +53,10 @@ def encode_value(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return NAN if math.isnan(value) else INFINITY if value > 0 else MINUS_INFINITY
     if isinstance(value, dict):
-        return {key: encode_value(item) for key, item in value.items()}
+        # A call for each of the numbers, which most values are, would be most of the time that a point of the history takes.
+        return {
+            key: item if isinstance(item, float) and math.isfinite(item) else encode_value(item) for key, item in value.items()
+        }
     if isinstance(value, list):
         return [encode_value(item) for item in value]
     return value
