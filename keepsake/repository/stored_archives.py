@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from keepsake.exceptions import MissingFiles, ObjectNotFound, ReadError
 from keepsake.repository import layout
+from keepsake.storage import DiskStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from keepsake.repository.archive import ArchivedFile, OpenedArchive, PassingCheck
@@ -207,6 +208,11 @@ class _StoredArchive(NamedTuple):
         """Return a part of it."""
         with self._told():
             return self.storage.read_range(self.key, start, length)
+
+    def read_into(self, start: int, buffers: Sequence[memoryview]) -> bool:
+        """Fill buffers, one after the other, from a position on; return False where it ends before, or the store cannot do that."""
+        with self._told():
+            return isinstance(self.storage, DiskStorage) and self.storage.read_into(self.key, start, buffers)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
+MAX_BUFFERS = 1024
+"""Into how many buffers one call reads on Linux (``IOV_MAX`` in ``limits.h``)."""
+
 TEMPORARY_DIRECTORY = ".tmp"
 """Where files lie while they are written: beside the keys and not among them, because keepsake 0.4.2 reads every file in
 ``metadata/experiments`` whatever its name."""
@@ -111,6 +114,27 @@ class DiskStorage:
             file.seek(start)
             # Memory is taken for as much as is asked for. A file that says it is empty need not be: those of the kernel do.
             return file.read(min(length, max(size_bytes - start, PIECE_BYTES)))
+
+    def read_into(self, key: str, start: int, buffers: Sequence[memoryview]) -> bool:
+        """Fill buffers, one after the other, with what an object holds from an offset on.
+
+        Args:
+            key: The object's key.
+            start: The offset in bytes, not negative.
+            buffers: What to fill.
+
+        Returns:
+            False where the object ends before, or the system reads into one buffer at a time; nothing is said of what they hold then.
+
+        Raises:
+            ObjectNotFound: No object has that key.
+            ReadError: It cannot be read.
+        """
+        if not hasattr(os, "preadv"):
+            return False
+        path = self._path(key)
+        with self._errors(ReadError, "read", key), io.FileIO(path) as file:
+            return os.preadv(file.fileno(), buffers[:MAX_BUFFERS], start) == sum(map(len, buffers))
 
     def write(self, key: str, body: Body) -> None:
         path = self._path(key)

@@ -27,6 +27,7 @@ from keepsake.repository import archive
 from keepsake.repository.archive import index, members, threads, writing
 from keepsake.repository.archive.members import MEMBER_BYTES
 from keepsake.repository.records import ArchiveInfo
+from keepsake.storage import DiskStorage
 
 ID = "ab" * 32
 
@@ -128,6 +129,9 @@ class Held:
 
     def read_range(self, start: int, length: int) -> bytes:
         return self.content[start : start + length]
+
+    def read_into(self, start: int, buffers: Sequence[memoryview]) -> bool:
+        return False
 
     def open(self) -> BinaryIO:
         return io.BytesIO(self.content)
@@ -257,6 +261,9 @@ class OnDisk:
         with self.path.open("rb") as file:
             file.seek(start)
             return file.read(length)
+
+    def read_into(self, start: int, buffers: Sequence[memoryview]) -> bool:
+        return DiskStorage(self.path.parent).read_into(self.path.name, start, buffers)
 
     def open(self) -> BinaryIO:
         return self.path.open("rb")

@@ -56,6 +56,12 @@ class Ranges:
         self.calls.append((start, length))
         return self.content[start : start + length]
 
+    def read_into(self, start: int, buffers: Sequence[memoryview]) -> bool:
+        content = self.read_range(start, sum(map(len, buffers)))
+        for buffer in buffers:
+            buffer[: len(content)], content = content[: len(buffer)], content[len(buffer) :]
+        return True
+
     def open(self) -> BinaryIO:
         self.opened += 1
         return io.BytesIO(self.content)
@@ -442,6 +448,35 @@ atexit.register(at_exit)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("['weights']\n", "")
     assert (tmp_path / "out/weights").read_bytes() == random_bytes(12_000_000)
+
+
+@given(st.integers(0, 3 * 65_535), st.data())
+def test_a_stored_member_is_read_in_one_piece_and_another_is_none(size: int, data: st.DataObject) -> None:
+    def read_into(buffers: Sequence[memoryview]) -> bool:
+        return Ranges(bytes(member)).read_into(0, buffers)
+
+    content = memoryview(random_bytes(size))
+    member = bytearray().join(members.encoded(content, compress=False)[0])
+    held = memoryview(bytearray(size))
+    assert members.read_stored(held, read_into)
+    assert held == content
+    # Where the blocks begin, and so where something else than the content lies.
+    frame = [*range(10), *(position for start in range(10, len(member) - 8, 65_540) for position in range(start, start + 5))]
+    position = data.draw(st.sampled_from(frame))
+    member[position] ^= data.draw(st.integers(1, 255))
+    assert not members.read_stored(held, read_into)
+
+
+def test_where_members_cannot_be_read_in_one_piece_they_are_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree").mkdir()
+    files = mixed_tree(tmp_path / "tree")
+    content, info = archived(tmp_path / "tree")
+    monkeypatch.setattr(Ranges, "read_into", lambda *_: False)
+    (tmp_path / "out").mkdir()
+    archive.extract(Ranges(content), tmp_path / "out", announced=info)
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in files} == files
 
 
 def test_where_no_thread_can_be_started_one_does_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -599,3 +599,22 @@ PROLOGUE = "from keepsake.storage import DiskStorage\n"
 
 def in_process(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", PROLOGUE + textwrap.dedent(code)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="the system reads into one buffer at a time")
+def test_several_buffers_are_filled_at_once_or_not_at_all(tmp_path: Path) -> None:
+    storage = DiskStorage(tmp_path)
+    storage.write("a/b", b"0123456789")
+    buffers = [memoryview(bytearray(size)) for size in (2, 0, 5)]
+    assert storage.read_into("a/b", 1, buffers)
+    assert [bytes(buffer) for buffer in buffers] == [b"12", b"", b"34567"]
+    assert storage.read_into("a/b", 3, buffers)
+    assert not storage.read_into("a/b", 4, buffers)
+    assert not storage.read_into("a/b", 100, buffers)
+    # More than one call of the system takes.
+    assert not storage.read_into("a/b", 0, [memoryview(bytearray(1))] * 1_025)
+    for absent in ("a/c", "a"):
+        with pytest.raises(ObjectNotFound):
+            storage.read_into(absent, 0, buffers)
+    with pytest.raises(ValueError, match=r"\.\."):
+        storage.read_into("../a", 0, buffers)

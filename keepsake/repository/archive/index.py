@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from keepsake.exceptions import ReadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Kind: TypeAlias = Literal["file", "directory", "link"]
 
@@ -264,6 +264,10 @@ class Ranges(Protocol):
 
     def read_range(self, start: int, length: int) -> bytes:
         """Return a part, less only where it ends before."""
+        ...
+
+    def read_into(self, start: int, buffers: Sequence[memoryview]) -> bool:
+        """Fill buffers, one after the other, from a position on; return False where it ends before, or cannot do that."""
         ...
 
 

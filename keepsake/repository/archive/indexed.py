@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from keepsake.exceptions import ReadError
 from keepsake.repository.archive.digests import SectionDigests
 from keepsake.repository.archive.entries import ArchivedFile, Digests, modified_at
-from keepsake.repository.archive.members import checksum, decoded, sliced
+from keepsake.repository.archive.members import checksum, decoded, read_stored, sliced, stored_size
 from keepsake.repository.archive.names import Tree
 
 if TYPE_CHECKING:
@@ -116,15 +117,31 @@ class IndexedArchive:
         """
         while first <= last:
             end = self.batch_end(first, last)
-            start = self._starts[first]
-            data = memoryview(self._source.read_range(start, self._starts[end + 1] - start))
-            for number in range(first, end + 1):
-                member = data[self._starts[number] - start : self._starts[number + 1] - start]
-                try:
-                    yield number, decoded(member, self._index.content_bytes[number])
-                except ValueError as err:
-                    raise self.damaged(str(err)) from err
+            content = self._stored(first) if first == end else None
+            if content is not None:
+                yield first, [content]
+            else:
+                yield from self._read_together(first, end)
             first = end + 1
+
+    def _stored(self, number: int) -> memoryview | None:
+        """Return what a member holds if it is stored as it is; None where it is not, or cannot be read so."""
+        content_bytes = self._index.content_bytes[number]
+        if self._index.member_bytes[number] != stored_size(content_bytes):
+            return None
+        content = memoryview(bytearray(content_bytes))
+        is_read = read_stored(content, partial(self._source.read_into, self._starts[number]))
+        return content if is_read else None
+
+    def _read_together(self, first: int, last: int) -> Iterator[tuple[int, list[memoryview]]]:
+        start = self._starts[first]
+        data = memoryview(self._source.read_range(start, self._starts[last + 1] - start))
+        for number in range(first, last + 1):
+            member = data[self._starts[number] - start : self._starts[number + 1] - start]
+            try:
+                yield number, decoded(member, self._index.content_bytes[number])
+            except ValueError as err:
+                raise self.damaged(str(err)) from err
 
     def batch_end(self, first: int, last: int) -> int:
         """Return the number of the last member to be read together with the first one."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from isal import isal_zlib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 MEMBER_BYTES = 1 << 20
@@ -127,6 +127,22 @@ def decoded(member: memoryview, content_bytes: int) -> list[memoryview]:
     if sum(map(len, parts)) != content_bytes:
         raise ValueError("a member of another length than the index says")
     return parts
+
+
+def read_stored(content: memoryview, read_into: Callable[[Sequence[memoryview]], bool]) -> bool:
+    """Read a stored member so that what it holds lies in one piece; return whether it is one.
+
+    So it is digested and written in one piece, too: a thread has to wait for the interpreter after each.
+
+    Args:
+        content: Takes what it holds.
+        read_into: Fills buffers, one after the other, with the member's bytes; returns False where that cannot be.
+    """
+    expected = [_HEADER, *_stored_blocks(content)]
+    buffers = [buffer if isinstance(buffer, memoryview) else memoryview(bytearray(len(buffer))) for buffer in expected]
+    if not read_into([*buffers, memoryview(bytearray(TAIL_BYTES))]):
+        return False
+    return all(buffer is known or buffer == known for buffer, known in zip(buffers, expected, strict=True))
 
 
 def _unstored(body: memoryview) -> list[memoryview] | None:
