@@ -31,9 +31,10 @@ from hypothesis import strategies as st
 from keepsake.capture.files import FileEntry, project_files
 from keepsake.exceptions import DoesNotExist, ReadError
 from keepsake.repository import archive
-from keepsake.repository.archive import index, members, packing, writing
+from keepsake.repository.archive import extraction, index, members, packing, writing
 from keepsake.repository.archive.index import Index
 from keepsake.repository.archive.members import MEMBER_BYTES
+from keepsake.repository.archive.threads import MAX_THREADS
 from keepsake.repository.records import ArchiveInfo
 
 ID = "cd" * 32
@@ -465,6 +466,26 @@ def test_a_stored_member_is_read_in_one_piece_and_another_is_none(size: int, dat
     position = data.draw(st.sampled_from(frame))
     member[position] ^= data.draw(st.integers(1, 255))
     assert not members.read_stored(held, read_into)
+
+
+def test_members_that_are_written_make_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/weights").write_bytes(random_bytes(40 * MEMBER_BYTES + 1))
+    content, info = archived(tmp_path / "tree")
+    (tmp_path / "out").mkdir()
+    read_into, taken = Ranges.read_into, {}
+
+    def watched(source: Ranges, start: int, buffers: Sequence[memoryview]) -> bool:
+        space = max(buffers, key=len).obj
+        # Held, so that no other gets its place in memory.
+        taken[id(space)] = space
+        return read_into(source, start, buffers)
+
+    monkeypatch.setattr(Ranges, "read_into", watched)
+    archive.extract(Ranges(content), tmp_path / "out", announced=info)
+    assert (tmp_path / "out/weights").read_bytes() == random_bytes(40 * MEMBER_BYTES + 1)
+    # As many as all threads fill, write and let wait at once.
+    assert len(taken) <= MAX_THREADS + 2 * extraction.WAITING_WRITES
 
 
 def test_where_members_cannot_be_read_in_one_piece_they_are_read_all_the_same(

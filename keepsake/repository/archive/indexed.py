@@ -44,6 +44,7 @@ class IndexedArchive:
         self._where = where
         self._starts = index.starts()
         self._rows = {row.path: row for row in index.rows}
+        self._spaces: list[bytearray] = []
         self._check()
 
     def _check(self) -> None:
@@ -129,9 +130,24 @@ class IndexedArchive:
         content_bytes = self._index.content_bytes[number]
         if self._index.member_bytes[number] != stored_size(content_bytes):
             return None
-        content = memoryview(bytearray(content_bytes))
+        try:
+            space = self._spaces.pop()
+        except IndexError:
+            space = bytearray()
+        if len(space) < content_bytes:
+            space = bytearray(content_bytes)
+        content = memoryview(space)[:content_bytes]
         is_read = read_stored(content, partial(self._source.read_into, self._starts[number]))
         return content if is_read else None
+
+    def release(self, held: Sequence[memoryview]) -> None:
+        """Take back what `read` has yielded, to be filled with another member.
+
+        To get memory from the system for each of them takes as long as to read it.
+        """
+        for content in held:
+            if isinstance(content.obj, bytearray):
+                self._spaces.append(content.obj)
 
     def _read_together(self, first: int, last: int) -> Iterator[tuple[int, list[memoryview]]]:
         start = self._starts[first]
