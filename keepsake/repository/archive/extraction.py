@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from keepsake.exceptions import StorageError, WriteError
-from keepsake.repository.archive.files import WriteQueue, write_at
+from keepsake.repository.archive.files import WriteQueue, portions, write_at
 from keepsake.repository.archive.members import sliced
 from keepsake.repository.archive.names import parents
 from keepsake.repository.archive.threads import run_together, threads_for
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from keepsake.repository.archive.entries import ArchivedFile
     from keepsake.repository.archive.index import Part
     from keepsake.repository.archive.indexed import IndexedArchive
-
-WRITE_BYTES = 64 << 10
-"""How much is written at once. For more the system looks for larger pieces of memory, which a virtual machine may have to ask its host for:
-with 1 MiB a checkout took sometimes as long as otherwise, and sometimes four times as long."""
 
 WAITING_WRITES = 2
 """How many parts of files may wait to be written: each keeps in memory what was read together with it."""
@@ -256,8 +252,7 @@ class _Job:
 
 def _write_in_portions(descriptor: int, pieces: Sequence[memoryview], start: int) -> None:
     for piece in pieces:
-        for first in range(0, len(piece), WRITE_BYTES):
-            portion = piece[first : first + WRITE_BYTES]
+        for portion in portions(piece):
             write_at(descriptor, [portion], start)
             start += len(portion)
 

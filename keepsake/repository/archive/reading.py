@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 from keepsake.exceptions import DoesNotExist, ReadError
 from keepsake.repository.archive import index
 from keepsake.repository.archive.extraction import Extraction
+from keepsake.repository.archive.files import portions
 from keepsake.repository.archive.indexed import IndexedArchive
 from keepsake.repository.archive.names import close_names
 from keepsake.repository.archive.stream import StreamReader
@@ -102,7 +103,8 @@ def _copied(entry: ArchivedFile, content: Iterable[bytes | memoryview]) -> Binar
     copy: BinaryIO = io.BytesIO() if small else cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115
     try:
         for chunk in content:
-            copy.write(chunk)
+            for portion in portions(memoryview(chunk)):
+                copy.write(portion)
     except BaseException:
         copy.close()
         raise
