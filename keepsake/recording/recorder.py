@@ -286,9 +286,9 @@ class Recorder:
         """Become the one who records the experiment, where it is not live; what others have written becomes our copy."""
         # Without a lock, since this is asked at each step of a training: it is closed only where no call is in.
         if self._journal is None:
-            self._open_journal_alone()
+            self._open_journal_anew()
 
-    def _open_journal_alone(self) -> None:
+    def _open_journal_anew(self) -> None:
         with self._publishing, self._lock:
             if self._journal is not None:
                 return

@@ -44,8 +44,8 @@ def write_at(descriptor: int, buffers: Sequence[bytes | memoryview], start: int)
 
 
 WRITE_BYTES = 64 << 10
-"""How much is written at once. For more the system looks for larger pieces of memory, which a virtual machine may have to ask its host for:
-with 1 MiB a file of 1 GB took sometimes as long as otherwise, and sometimes four times as long."""
+"""How much of a new file is written at once. For more the system looks for larger pieces of memory, which a virtual machine may have to ask
+its host for; that can take several times as long as all else."""
 
 
 def portions(content: memoryview) -> Iterator[memoryview]:

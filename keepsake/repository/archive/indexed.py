@@ -141,10 +141,7 @@ class IndexedArchive:
         return content if is_read else None
 
     def release(self, held: Sequence[memoryview]) -> None:
-        """Take back what `read` has yielded, to be filled with another member.
-
-        To get memory from the system for each of them takes as long as to read it.
-        """
+        """Take back what `read` has yielded, to be filled with another member: memory that is new takes the system long to give."""
         for content in held:
             if isinstance(content.obj, bytearray):
                 self._spaces.append(content.obj)
