@@ -156,6 +156,14 @@ def check_key(key: str) -> str:
     return key
 
 
+def is_key(name: str) -> bool:
+    """Tell whether the name of an object can be a key; foreign objects may have any."""
+    try:
+        return bool(check_key(name))
+    except ValueError:
+        return False
+
+
 def check_prefix(prefix: str) -> str:
     """Return a listing's prefix without its trailing slash, and raise `ValueError` as `check_key` does.
 

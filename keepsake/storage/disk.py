@@ -14,7 +14,7 @@ from time import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from keepsake.exceptions import AccessDenied, ObjectNotFound, ReadError, StorageError, WriteError
-from keepsake.storage.base import PIECE_BYTES, Body, ObjectInfo, Storage, check_key, check_prefix, in_prefix, pieces
+from keepsake.storage.base import PIECE_BYTES, Body, ObjectInfo, Storage, check_key, check_prefix, in_prefix, is_key, pieces
 from keepsake.storage.locks import lock_descriptor, machine_id
 
 if TYPE_CHECKING:
@@ -479,10 +479,7 @@ def _is_key(name: str) -> bool:
     if len(name) <= USUAL_KEY_LENGTH and name.isascii() and name.isprintable() and "\\" not in name:
         # Nearly all of them: a name in a directory is never empty, nor one of those with a meaning of their own.
         return True
-    try:
-        return bool(check_key(name))
-    except ValueError:
-        return False
+    return is_key(name)
 
 
 def _described(key: str, status: os.stat_result, now: float) -> ObjectInfo:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from keepsake import Project
-from keepsake.storage import from_url, gcs, s3
+from keepsake.storage import from_url
 from tests.servers.gcs import FakeGCS
 from tests.servers.proxy import Proxy, proxy
 from tests.servers.s3 import CREDENTIALS, MotoServer, moto_server
@@ -23,8 +23,8 @@ BUCKET = "acme-hotdog"
 @pytest.fixture(autouse=True)
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let listings go over pages as short as few objects fill, since each has to be written first."""
-    for module in (s3, gcs):
-        monkeypatch.setattr(module, "PAGE_KEYS", 100)
+    for kind in ("s3", "gcs"):
+        monkeypatch.setattr(f"keepsake.storage.{kind}.store.PAGE_KEYS", 100)
 
 
 @pytest.fixture(scope="session")

@@ -40,8 +40,10 @@ from keepsake.exceptions import (
     StorageUnavailable,
     WriteError,
 )
-from keepsake.storage import gcs
-from keepsake.storage.gcs import PART_BYTES, READ_BYTES, GCSStorage
+from keepsake.storage.gcs import GCSStorage
+from keepsake.storage.gcs.download import READ_BYTES
+from keepsake.storage.gcs.errors import LOG_IN
+from keepsake.storage.gcs.upload import PART_BYTES
 from tests.servers.gcs import QUANTUM_BYTES, FakeGCS, Fault
 from tests.storage.conformance import LARGE, LONGEST_KEY, BreaksOff, Raw, StorageTests, Unseekable, overrides_suite
 
@@ -98,7 +100,7 @@ def storage(server: FakeGCS) -> GCSStorage:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up at once, so that a test of what never mends does not last half a minute."""
-    monkeypatch.setattr(gcs, "RETRY_FOR_S", 0.0)
+    monkeypatch.setattr("keepsake.storage.gcs.errors.RETRY_FOR_S", 0.0)
 
 
 # --- the suite --------------------------------------------------------------------------------------------------------
@@ -299,7 +301,7 @@ def test_what_breaks_off_again_and_again_is_read_as_long_as_it_goes_on(storage: 
 def test_what_never_comes_whole_is_an_error_and_no_data(
     storage: GCSStorage, server: FakeGCS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gcs, "RETRY_FOR_S", 0.3)
+    monkeypatch.setattr("keepsake.storage.gcs.errors.RETRY_FOR_S", 0.3)
     server.put(BUCKET, "a", bytes(1000))
     for use in (lambda: storage.read("a"), lambda: storage.read_range("a", 1, 999)):
         server.faults = [Fault("alt=media", reset="inside", keep=500), Fault("alt=media", times=1000, reset="inside", keep=0)]
@@ -581,7 +583,7 @@ def test_what_is_missing_is_told_whatever_the_words_of_the_store(storage: GCSSto
 
 ANSWERS: list[tuple[int, str, type[StorageError], str, str | None]] = [
     (400, "bad", StorageError, "400 planned", None),
-    (401, "authError", AccessDenied, "the Google Cloud credentials for gs://acme-models were refused", gcs._LOG_IN),
+    (401, "authError", AccessDenied, "the Google Cloud credentials for gs://acme-models were refused", LOG_IN),
     (403, "forbidden", AccessDenied, "the Google Cloud credentials do not allow it", None),
     (408, "", StorageUnavailable, "unreachable for now", None),
     (412, "conditionNotMet", StorageError, "412 planned", None),
@@ -638,7 +640,7 @@ def test_a_store_that_cannot_be_reached_is_unavailable(
 def test_a_store_that_does_not_answer_is_unavailable(
     storage: GCSStorage, server: FakeGCS, monkeypatch: pytest.MonkeyPatch, use: Callable[[GCSStorage], Any]
 ) -> None:
-    monkeypatch.setattr(gcs, "TIMEOUT_S", (0.2, 0.2))
+    monkeypatch.setattr("keepsake.storage.gcs.store.TIMEOUT_S", (0.2, 0.2))
     server.plan(Fault("", times=10_000, hang=True))
     with pytest.raises(StorageUnavailable, match="no connection"):
         use(storage)

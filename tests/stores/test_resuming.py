@@ -168,7 +168,7 @@ def test_where_the_store_is_down_only_what_is_here_can_go_on(
         elsewhere.experiments.create(quiet=True, resume=first.id)
     assert sum(store.requests.values()) == 0
     monkeypatch.delenv("KEEPSAKE_MODE")
-    monkeypatch.setattr("keepsake.storage.gcs.RETRY_FOR_S", 0.1)
+    monkeypatch.setattr("keepsake.storage.gcs.errors.RETRY_FOR_S", 0.1)
     with pytest.raises(StorageUnavailable):
         elsewhere.experiments.create(quiet=True, resume="auto")
     store.is_down = False

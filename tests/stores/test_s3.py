@@ -25,8 +25,8 @@ from keepsake.exceptions import (
     StorageError,
     StorageUnavailable,
 )
-from keepsake.storage import s3
-from keepsake.storage.s3 import MAX_PARTS, PART_BYTES, S3Storage, part_bytes
+from keepsake.storage.s3 import S3Storage
+from keepsake.storage.s3.upload import IN_FLIGHT_BYTES, MAX_PARTS, PART_BYTES, part_bytes
 from tests.servers.proxy import Fault, Proxy, proxy
 from tests.servers.s3 import MotoServer
 from tests.storage.conformance import LONGEST_KEY, Raw, StorageTests, overrides_suite
@@ -101,7 +101,7 @@ class TestS3Faults(StorageTests):
 
     @pytest.fixture
     def storage(self, server: MotoServer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Storage]:
-        monkeypatch.setattr(s3, "ATTEMPTS", 8)
+        monkeypatch.setattr("keepsake.storage.s3.client.ATTEMPTS", 8)
         with proxy(server.url, share=0.2, seed=request.node.name) as between:
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", between.url)
             yield S3Storage(BUCKET)
@@ -205,10 +205,10 @@ def test_five_terabytes_are_no_more_than_ten_thousand_parts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, terabytes: float, kind: str
 ) -> None:
     """All of it a million times smaller: the shortest part, and the object."""
-    monkeypatch.setattr(s3, "PART_BYTES", PART_BYTES >> 20)
-    monkeypatch.setattr(s3, "IN_FLIGHT_BYTES", s3.IN_FLIGHT_BYTES >> 20)
+    monkeypatch.setattr("keepsake.storage.s3.upload.PART_BYTES", PART_BYTES >> 20)
+    monkeypatch.setattr("keepsake.storage.s3.upload.IN_FLIGHT_BYTES", IN_FLIGHT_BYTES >> 20)
     client = _Counting(5)
-    monkeypatch.setattr(s3, "_client", lambda: client)
+    monkeypatch.setattr("keepsake.storage.s3.store.current_client", lambda: client)
     content = random.Random(1).randbytes(int(terabytes * (1 << 20)))
     path = tmp_path / "body"
     path.write_bytes(content)
@@ -275,7 +275,7 @@ def test_a_body_that_breaks_off_is_fetched_on(storage: S3Storage, between: Proxy
 
 
 def test_a_body_that_stays_short_is_an_error(storage: S3Storage, between: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "RESUMES", 2)
+    monkeypatch.setattr("keepsake.storage.s3.download.RESUMES", 2)
     storage.write("a", b"x" * 1000)
     between.plan(Fault("cut", match="GET"), Fault("reset", match="GET", times=1000))
     with pytest.raises(StorageUnavailable, match="cannot read a in"):
@@ -389,7 +389,7 @@ def test_a_server_without_batches_deletes_one_by_one(storage: S3Storage, between
 def test_each_refusal_is_an_error_of_its_own(
     storage: S3Storage, between: Proxy, monkeypatch: pytest.MonkeyPatch, status: int, code: str, kind: type[Exception], said: str
 ) -> None:
-    monkeypatch.setattr(s3, "RESUMES", 1)
+    monkeypatch.setattr("keepsake.storage.s3.download.RESUMES", 1)
     body = f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
     between.plan(Fault("status", times=1000, status=status, body=body))
     with pytest.raises(StorageError, match=said) as caught:
@@ -443,8 +443,8 @@ def test_no_error_of_the_library_escapes(storage: S3Storage, monkeypatch: pytest
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(S3Storage, "_call", fail)
-    monkeypatch.setattr(s3, "RESUMES", 0)
+    monkeypatch.setattr(S3Storage, "call", fail)
+    monkeypatch.setattr("keepsake.storage.s3.download.RESUMES", 0)
     uses: list[Callable[[], object]] = [
         lambda: storage.read("a"),
         lambda: storage.open("a"),
@@ -473,7 +473,7 @@ def test_no_credentials_is_said(storage: S3Storage, monkeypatch: pytest.MonkeyPa
 
 
 def test_nobody_there_is_said(storage: S3Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "RESUMES", 0)
+    monkeypatch.setattr("keepsake.storage.s3.download.RESUMES", 0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
