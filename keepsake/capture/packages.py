@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ from keepsake import messages
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from importlib.metadata import Distribution
+
+_FIRST_PART = re.compile(r'^"?([^/.,"\n]+)', re.MULTILINE)
+"""What a line of a list of files begins with, up to the first slash or dot."""
 
 
 def imported_packages() -> dict[str, str]:
@@ -111,7 +115,7 @@ def _is_below(path: str, directory: str) -> bool:
 def _is_imported(distribution: Distribution, modules: _Modules) -> bool:
     directory = _absolute(str(distribution.locate_file("")))
     listed = distribution.read_text("top_level.txt")
-    tops = set((listed or "").split()) or {_top(path) for path in _paths(distribution)}
+    tops = set((listed or "").split()) or _tops(distribution, modules.tops)
     here = [top for top in tops & modules.tops if modules.is_in(top, directory)]
     if any(not modules.is_namespace(top) for top in here):
         return True
@@ -121,9 +125,23 @@ def _is_imported(distribution: Distribution, modules: _Modules) -> bool:
     return source is not None and modules.any_in(source)
 
 
+def _tops(distribution: Distribution, wanted: set[str]) -> set[str]:
+    """Return those of the topmost modules that a distribution has files of."""
+    text = _installed(distribution)
+    # Some list ten thousand files, and few have any of a module that is wanted: those alone are looked at one by one.
+    return {top for top in wanted.intersection(_FIRST_PART.findall(text)) if any(_top(path) == top for path in _modules_in(text))}
+
+
 def _paths(distribution: Distribution) -> Iterator[str]:
     """Yield the installed files that may be modules."""
-    text = distribution.read_text("RECORD") or distribution.read_text("installed-files.txt") or ""
+    return _modules_in(_installed(distribution))
+
+
+def _installed(distribution: Distribution) -> str:
+    return distribution.read_text("RECORD") or distribution.read_text("installed-files.txt") or ""
+
+
+def _modules_in(text: str) -> Iterator[str]:
     for line in text.splitlines():
         path = line.partition(",")[0].strip('"')
         if path.endswith((".py", ".so", ".pyd")) and not path.startswith(".."):

@@ -88,6 +88,12 @@ def test_compiled_modules_count(site: Site) -> None:
     assert site.imported_after("import fast") == {"fast": "1.0"}
 
 
+def test_data_in_the_directory_of_another_distribution_is_no_module(site: Site) -> None:
+    site.install("model", "1.0", ["model/__init__.py"])
+    site.install("model-data", "1.0", ["model/weights.json", "model.json", "../../bin/model.py"])
+    assert site.imported_after("import model") == {"model": "1.0"}
+
+
 def test_of_a_namespace_only_what_is_imported_counts(site: Site) -> None:
     site.install("google-auth", "2.0", ["google/auth/__init__.py"], top_level="google\n")
     site.install("protobuf", "5.0", ["google/protobuf/__init__.py", "google/protobuf/message.py"])
