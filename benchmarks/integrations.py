@@ -6,7 +6,8 @@ price of logging is the framework's own. What is compared is the call of fit wit
 
 Below stands the time of each as a part of what it is allowed: 1.03 times the framework alone, and what the framework itself needs to
 save. It is the median of those of each round, since a machine changes its speed less within a round than between two; and the same of
-processor time, in which a busy machine shows less, but for trackers that do their work in another process.
+processor time, in which a busy machine shows less, but for trackers that do their work in another process. Then its time as a multiple
+of the same script's without the tracker, where the framework logs each step all the same.
 
 A machine whose speed changes by a tenth shows no three hundredths. So what a training waits for keepsake is measured by itself, too: the
 time within its hooks, but for what the framework takes there to save, as a part of all other time of that training. And so is the
@@ -83,6 +84,7 @@ def main() -> None:
                 report(title, figures["fit"], ALONE)
                 report_allowed("time", figures["fit"])
                 report_allowed("processor time of this process", figures["cpu"])
+                report_passing(figures["fit"])
                 report_part("the training waits for it", figures["waits"], figures["fit"])
                 costs = {
                     name: [sum(both) for both in zip(waits, figures["beside"][name], strict=True)]
@@ -103,6 +105,16 @@ def report_allowed(title: str, seconds: Mapping[str, list[float]]) -> None:
                 f"  {name:<{width}}  {statistics.median(parts):.3f}  ({min(parts):.3f} to {max(parts):.3f})",
                 flush=True,
             )
+
+
+def report_passing(seconds: Mapping[str, list[float]]) -> None:
+    """Print each contender's time as a multiple of the same training with its steps passed on to nobody."""
+    print(f"\n  time, as a multiple of: {PASSING}")
+    width = max(map(len, seconds))
+    for name, values in seconds.items():
+        if name not in (ALONE, SAVING, PASSING):
+            ratios = [took / passing for took, passing in zip(values, seconds[PASSING], strict=True)]
+            print(f"  {name:<{width}}  {statistics.median(ratios):.3f}  ({min(ratios):.3f} to {max(ratios):.3f})", flush=True)
 
 
 def report_part(title: str, costs: Mapping[str, list[float]], seconds: Mapping[str, list[float]]) -> None:
