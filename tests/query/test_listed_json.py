@@ -26,12 +26,14 @@ from keepsake.repository.summary import Summary, parse
 from keepsake.storage import DiskStorage, MemoryStorage
 
 TEXTS = st.text(max_size=5) | st.sampled_from(["\x1b[2J", "\u202e", "\x9b", "\ud800", "a\nb", "[NaN]"])
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
+"""Those that the format has."""
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    st.none() | st.booleans() | INTEGERS | st.floats() | TEXTS,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2),
     max_leaves=5,
 )
-METRICS = st.dictionaries(TEXTS, st.floats() | st.integers(), max_size=3)
+METRICS = st.dictionaries(TEXTS, st.floats() | INTEGERS, max_size=3)
 
 
 def a_record(metrics: list[dict[str, Any]] | None = None, **fields: Any) -> ExperimentRecord:
@@ -64,6 +66,15 @@ def test_what_is_kept_is_what_the_record_says(
     again = Summary(parsed.row, {"details": details_of(content)})
     for found, wanted in ((again.best(), record.best()), (again.latest(), record.latest())):
         assert repr(found and found.to_json()) == repr(wanted and wanted.to_json())
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64, -(2**63) - 1, 10**30])
+def test_an_integer_beyond_the_format_is_the_nearest_float_at_least(number: int) -> None:
+    """Nothing that keepsake records, but anybody may write it."""
+    record = a_record([{"count": number}], params={"seed": number})
+    parsed = parse(record.to_bytes(), key=layout.record_key(record.id))
+    shown = json.loads(text_of(kept(Summary(parsed.row, {"details": parsed.details}))))
+    assert float(shown["params"]["seed"]) == float(shown["latest_checkpoint"]["metrics"]["count"]) == float(number)
 
 
 @given(st.binary(min_size=1, max_size=3), st.integers(min_value=0))
