@@ -102,3 +102,19 @@ def test_more_buffers_than_one_call_takes_are_written(tmp_path) -> None:
     with (tmp_path / "file").open("wb") as file:
         write_at(file.fileno(), buffers, 0)
     assert (tmp_path / "file").read_bytes() == b"".join(buffers)
+
+
+def test_much_is_written_by_several_calls(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(files, "CALL_BYTES", 10)
+    calls, pwritev = [], os.pwritev
+
+    def counted(descriptor: int, buffers: list[bytes], start: int) -> int:
+        calls.append(sum(map(len, buffers)))
+        return pwritev(descriptor, buffers, start)
+
+    monkeypatch.setattr(os, "pwritev", counted)
+    buffers = [b"1234", b"567890", b"a", b"a buffer that is longer by itself", b"b", b"c"]
+    with (tmp_path / "file").open("wb") as file:
+        write_at(file.fileno(), buffers, 0)
+    assert (tmp_path / "file").read_bytes() == b"".join(buffers)
+    assert calls == [10, 1, 33, 2]

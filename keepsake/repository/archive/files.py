@@ -56,10 +56,20 @@ def portions(content: memoryview) -> Iterator[memoryview]:
 
 def _write_some(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> int:
     if hasattr(os, "pwritev"):
-        return os.pwritev(descriptor, buffers[:MAX_BUFFERS], start)
+        return os.pwritev(descriptor, _of_one_call(buffers), start)
     with _seeking:
         os.lseek(descriptor, start, os.SEEK_SET)
         return os.write(descriptor, buffers[0])
+
+
+def _of_one_call(buffers: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """Return as many of some buffers, from the first one on, as are written at once."""
+    size_bytes = 0
+    for number, buffer in enumerate(buffers[:MAX_BUFFERS]):
+        size_bytes += len(buffer)
+        if number and size_bytes > CALL_BYTES:
+            return buffers[:number]
+    return buffers[:MAX_BUFFERS]
 
 
 def _behind(buffers: Sequence[bytes | memoryview], count: int) -> Sequence[bytes | memoryview]:
@@ -70,6 +80,10 @@ def _behind(buffers: Sequence[bytes | memoryview], count: int) -> Sequence[bytes
         count -= len(buffer)
     return ()
 
+
+CALL_BYTES = 512 << 10
+"""How much one call writes at most, but for a buffer that is longer by itself: for much more the system looks for larger pieces of
+memory (see `WRITE_BYTES`), and for much less the calls themselves take time."""
 
 MAX_BUFFERS = 1024
 """How many buffers one call takes on Linux (``IOV_MAX`` in ``limits.h``)."""
