@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from keepsake.capture.files import FileEntry, project_files
 from keepsake.exceptions import DoesNotExist, ReadError
 from keepsake.repository import archive
-from keepsake.repository.archive import extraction, index, members, packing, writing
+from keepsake.repository.archive import index, members, packing, unpacking, writing
 from keepsake.repository.archive.index import Index
 from keepsake.repository.archive.members import MEMBER_BYTES
 from keepsake.repository.archive.threads import MAX_THREADS
@@ -485,7 +485,7 @@ def test_members_that_are_written_make_room_for_others(tmp_path: Path, monkeypat
     archive.extract(Ranges(content), tmp_path / "out", announced=info)
     assert (tmp_path / "out/weights").read_bytes() == random_bytes(40 * MEMBER_BYTES + 1)
     # As many as all threads fill, write and let wait at once.
-    assert len(taken) <= MAX_THREADS + 2 * extraction.WAITING_WRITES
+    assert len(taken) <= MAX_THREADS + 2 * unpacking.WAITING_WRITES
 
 
 def test_where_members_cannot_be_read_in_one_piece_they_are_read_all_the_same(

@@ -43,15 +43,10 @@ def write_at(descriptor: int, buffers: Sequence[bytes | memoryview], start: int)
         left = _behind(left, count)
 
 
-WRITE_BYTES = 64 << 10
-"""How much of a new file is written at once. For more the system looks for larger pieces of memory, which a virtual machine may have to ask
-its host for; that can take several times as long as all else."""
-
-
 def portions(content: memoryview) -> Iterator[memoryview]:
     """Yield what is to be written to a new file, as much at a time as is best written at once."""
-    for start in range(0, len(content), WRITE_BYTES):
-        yield content[start : start + WRITE_BYTES]
+    for start in range(0, len(content), CALL_BYTES):
+        yield content[start : start + CALL_BYTES]
 
 
 def _write_some(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> int:
@@ -82,8 +77,9 @@ def _behind(buffers: Sequence[bytes | memoryview], count: int) -> Sequence[bytes
 
 
 CALL_BYTES = 512 << 10
-"""How much one call writes at most, but for a buffer that is longer by itself: for much more the system looks for larger pieces of
-memory (see `WRITE_BYTES`), and for much less the calls themselves take time."""
+"""How much is written at once. For much more the system looks for larger pieces of memory, which a virtual machine may have to ask its host
+for; that can take several times as long as all else. For much less, the calls themselves take time, and a thread waits after each until
+it may use the interpreter again."""
 
 MAX_BUFFERS = 1024
 """How many buffers one call takes on Linux (``IOV_MAX`` in ``limits.h``)."""

@@ -10,6 +10,7 @@ from keepsake.repository.archive.digests import SectionDigests
 from keepsake.repository.archive.entries import ArchivedFile, Digests, modified_at
 from keepsake.repository.archive.members import checksum, decoded, read_stored, sliced, stored_size
 from keepsake.repository.archive.names import Tree
+from keepsake.repository.archive.spaces import Spaces
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -44,7 +45,7 @@ class IndexedArchive:
         self._where = where
         self._starts = index.starts()
         self._rows = {row.path: row for row in index.rows}
-        self._spaces: list[bytearray] = []
+        self._spaces = Spaces()
         self._check()
 
     def _check(self) -> None:
@@ -130,21 +131,14 @@ class IndexedArchive:
         content_bytes = self._index.content_bytes[number]
         if self._index.member_bytes[number] != stored_size(content_bytes):
             return None
-        try:
-            space = self._spaces.pop()
-        except IndexError:
-            space = bytearray()
-        if len(space) < content_bytes:
-            space = bytearray(content_bytes)
-        content = memoryview(space)[:content_bytes]
+        content = self._spaces.take(content_bytes)
         is_read = read_stored(content, partial(self._source.read_into, self._starts[number]))
         return content if is_read else None
 
     def release(self, held: Sequence[memoryview]) -> None:
-        """Take back what `read` has yielded, to be filled with another member: memory that is new takes the system long to give."""
+        """Take back what `read` has yielded, to be filled with another member."""
         for content in held:
-            if isinstance(content.obj, bytearray):
-                self._spaces.append(content.obj)
+            self._spaces.give_back(content)
 
     def _read_together(self, first: int, last: int) -> Iterator[tuple[int, list[memoryview]]]:
         start = self._starts[first]
@@ -257,7 +251,7 @@ class MemberChecksums:
         self._is_damaged = False
         self._left, self._expected = next(self._members, (0, None))
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take what comes next."""
         view = memoryview(data)
         while self._left and view:

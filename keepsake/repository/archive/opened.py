@@ -82,7 +82,7 @@ class _ReadThrough:
             for entry in reader.entries():
                 self._entries.append(self._taken(entry, reader.content()))
 
-    def _taken(self, entry: ArchivedFile, content: Iterator[bytes]) -> ArchivedFile:
+    def _taken(self, entry: ArchivedFile, content: Iterator[memoryview]) -> ArchivedFile:
         if entry.kind != "file":
             return entry
         if self._copy is not None:
@@ -92,7 +92,7 @@ class _ReadThrough:
         digests = Digests.of_content(content, SECTION_BYTES)
         return replace(entry, sha256=digests.sha256[0] if digests.section_bytes is None else None, digests=digests)
 
-    def _copied(self, content: Iterator[bytes], copy: tempfile.SpooledTemporaryFile[bytes]) -> Iterator[bytes]:
+    def _copied(self, content: Iterator[memoryview], copy: tempfile.SpooledTemporaryFile[bytes]) -> Iterator[memoryview]:
         for chunk in content:
             copy.write(chunk)
             yield chunk

@@ -15,10 +15,11 @@ from keepsake.repository.archive.files import portions
 from keepsake.repository.archive.indexed import IndexedArchive
 from keepsake.repository.archive.names import close_names
 from keepsake.repository.archive.stream import StreamReader
+from keepsake.repository.archive.unpacking import unpack_members, unpack_stream
 from keepsake.repository.records import ArchiveInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from _typeshed import WriteableBuffer
@@ -147,25 +148,35 @@ def extract(
         # The record vouches for the index, and the index for each file.
         chosen = [entry for entry in _chosen(indexed.entries(), only, where) if among is None or entry.path in among]
         with Extraction(target) as extraction:
-            extraction.write_all(indexed, chosen, on_progress)
+            unpack_members(extraction, indexed, chosen, on_progress)
         return [entry.path for entry in chosen]
-    return _extract_stream(source, target, only, among, where, announced)
+    return _extract_stream(source, target, only, among, where, announced, on_progress)
 
 
 def _extract_stream(
-    source: Source, target: Path, only: str | None, among: Collection[str] | None, where: str, announced: ArchiveInfo | None
+    source: Source,
+    target: Path,
+    only: str | None,
+    among: Collection[str] | None,
+    where: str,
+    announced: ArchiveInfo | None,
+    on_progress: Callable[[int], None] | None,
 ) -> list[str]:
     seen: list[str] = []
     written: list[str] = []
+
+    def wanted(reader: StreamReader) -> Iterator[tuple[ArchivedFile, Iterator[memoryview]]]:
+        for entry in reader.entries():
+            seen.append(entry.path)
+            if _is_wanted(entry.path, only) and (among is None or entry.path in among):
+                written.append(entry.path)
+                yield entry, reader.content()
+
     with source.open() as stream, Extraction(target) as extraction:
-        hashed = _Hashing(stream)
-        with StreamReader(cast("BinaryIO", io.BufferedReader(hashed)), where or "the archive") as reader:
-            for entry in reader.entries():
-                seen.append(entry.path)
-                if _is_wanted(entry.path, only) and (among is None or entry.path in among):
-                    extraction.write(entry, reader.content())
-                    written.append(entry.path)
-        hashed.check(announced, where)
+        watched = _Watched(stream, announced)
+        with StreamReader(cast("BinaryIO", watched), where or "the archive") as reader:
+            unpack_stream(extraction, wanted(reader), reader.release, source.size_bytes, on_progress)
+        watched.check(where)
     if only is not None and not any(_is_wanted(path, only) for path in seen):
         raise _no_such_file(only, seen, where)
     return written
@@ -187,7 +198,9 @@ def describe(source: Source, *, where: str = "") -> ArchiveInfo:
     if index_sha256 is not None:
         return ArchiveInfo(source.size_bytes, files, index_sha256)
     with source.open() as stream:
-        return ArchiveInfo(source.size_bytes, files, sha256=_Hashing(stream).hexdigest())
+        return ArchiveInfo(
+            source.size_bytes, files, sha256=hashlib.file_digest(cast("io.RawIOBase", stream), "sha256").hexdigest()
+        )
 
 
 def check(source: Source, *, where: str = "", announced: ArchiveInfo | None = None) -> None:
@@ -206,8 +219,8 @@ def check(source: Source, *, where: str = "", announced: ArchiveInfo | None = No
     check_index(announced, index_sha256, where)
     known = {entry.path: entry for entry in indexed.entries()} if indexed is not None else {}
     with source.open() as stream:
-        hashed = _Hashing(stream, indexed.checksums() if indexed is not None else None)
-        with StreamReader(cast("BinaryIO", io.BufferedReader(hashed)), where) as reader:
+        watched = _Watched(stream, announced, indexed.checksums() if indexed is not None else None)
+        with StreamReader(cast("BinaryIO", watched), where) as reader:
             for entry in reader.entries():
                 listed = known.pop(entry.path, None)
                 if indexed is not None and (listed is None or (listed.kind, listed.size_bytes) != (entry.kind, entry.size_bytes)):
@@ -215,7 +228,7 @@ def check(source: Source, *, where: str = "", announced: ArchiveInfo | None = No
                 _check_content(entry, reader.content(), indexed)
         if known:
             raise ReadError(f"{where} is damaged: its index names {next(iter(known))}, which it does not hold")
-        hashed.check(announced, where)
+        watched.check(where)
 
 
 def check_index(announced: ArchiveInfo | None, index_sha256: str | None, where: str) -> None:
@@ -224,7 +237,7 @@ def check_index(announced: ArchiveInfo | None, index_sha256: str | None, where: 
         raise ReadError(f"{where or 'the archive'} does not match its record: the sha256 of its index is another")
 
 
-def _check_content(entry: ArchivedFile, content: Iterable[bytes], indexed: IndexedArchive | None) -> None:
+def _check_content(entry: ArchivedFile, content: Iterable[memoryview], indexed: IndexedArchive | None) -> None:
     """Read a file to its end, and compare it with the index if there is one."""
     digests, start = indexed.digests(entry.path) if indexed is not None else None, 0
     for chunk in content:
@@ -259,46 +272,44 @@ def _is_wanted(path: str, only: str | None) -> bool:
     return wanted == "." or path == wanted or path.startswith(f"{wanted}/")
 
 
-class _Hashing(io.RawIOBase):
-    """Reads through to a stream and keeps the digest of all of it.
+class _Watched(io.RawIOBase):
+    """Reads through to a stream, and holds all that is read against what is known of it.
 
     Args:
         stream: The stream.
-        checksums: Is given all that is read, too.
+        announced: What a record says of it.
+        checksums: Those of its members.
     """
 
-    def __init__(self, stream: BinaryIO, checksums: MemberChecksums | None = None) -> None:
+    def __init__(self, stream: BinaryIO, announced: ArchiveInfo | None, checksums: MemberChecksums | None = None) -> None:
         super().__init__()
-        self._stream = stream
+        self._stream = cast("io.RawIOBase", stream)
         self._checksums = checksums
-        self._digest = hashlib.sha256()
+        self._expected = announced.sha256 if announced is not None else None
+        # Of what nobody has announced, the digest would be half of the work, and for nothing.
+        self._digest = hashlib.sha256() if self._expected is not None else None
 
     def readable(self) -> bool:
         """Return True."""
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill a buffer."""
-        view = memoryview(buffer).cast("B")
-        data = self._stream.read(len(view))
-        view[: len(data)] = data
-        self._digest.update(data)
+        """Fill a buffer, or a part of it."""
+        count = self._stream.readinto(buffer) or 0
+        data = memoryview(buffer).cast("B")[:count]
+        if self._digest is not None:
+            self._digest.update(data)
         if self._checksums is not None:
             self._checksums.update(data)
-        return len(data)
+        return count
 
-    def hexdigest(self) -> str:
-        """Read to the end, and return the digest of all."""
+    def check(self, where: str) -> None:
+        """Read to the end, and raise `ReadError` where it has not the checksums of its index, or the digest that a record announces."""
         while self.read(_READ_BYTES):
             continue
-        return self._digest.hexdigest()
-
-    def check(self, announced: ArchiveInfo | None, where: str) -> None:
-        """Read to the end, and raise `ReadError` where it has not the checksums of its index, or the digest that a record announces."""
-        found = self.hexdigest()
         if self._checksums is not None:
             self._checksums.finish()
-        if announced is not None and announced.sha256 is not None and found != announced.sha256:
+        if self._digest is not None and self._digest.hexdigest() != self._expected:
             raise ReadError(f"{where or 'the archive'} does not match its sha256")
 
 

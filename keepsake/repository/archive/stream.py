@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 import zlib
 from contextlib import contextmanager
@@ -12,13 +13,23 @@ from isal import igzip, isal_zlib
 from keepsake.exceptions import ReadError, StorageError
 from keepsake.repository.archive.entries import ArchivedFile, modified_at
 from keepsake.repository.archive.names import Tree
+from keepsake.repository.archive.spaces import Spaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from _typeshed import WriteableBuffer
+
     from keepsake.repository.archive.index import Kind
 
 CHUNK_BYTES = 1 << 20
+
+PIECE_BYTES = 512 << 10
+"""How much is unpacked at once: the library allocates so much each time, which must be too little for it to be given back to the system."""
+
+SHIFT_BYTES = 2048
+"""How much is read of an archive at first. What follows is read into memory that the library allocates: as `Spaces` says it must not begin
+some bytes behind the beginning of a page of the file, so that the beginnings are far from each other then."""
 
 MAX_HEADER_BYTES = 1 << 16
 """More than the longest path and link take in an extended header, and little enough to be read at once."""
@@ -46,6 +57,7 @@ class StreamReader:
         self._left = 0
         self._root: str | None = None
         self._tree = Tree(where)
+        self._spaces = Spaces()
 
     def __enter__(self) -> Self:
         return self
@@ -76,15 +88,18 @@ class StreamReader:
                 raise self._tree.unsafe(member.name, "has no directory in front")
         self._tree.check_links()
 
-    def content(self) -> Iterator[bytes]:
+    def content(self) -> Iterator[memoryview]:
         """Yield the content of the entry that was yielded last."""
         while self._left:
+            chunk = self._spaces.take(min(CHUNK_BYTES, self._left))
             with self._damage():
-                chunk = self._unzipped.read_content(min(CHUNK_BYTES, self._left))
-                if not chunk:
-                    raise EOFError("it ends inside a file")
+                self._unzipped.fill(chunk)
             self._left -= len(chunk)
             yield chunk
+
+    def release(self, chunk: memoryview) -> None:
+        """Take back what `content` has yielded, to be filled with what comes later."""
+        self._spaces.give_back(chunk)
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
@@ -126,7 +141,7 @@ class _Unzipped:
     """The uncompressed tar, from its beginning to its end and never back: as much of a file as `tarfile` needs."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._gzip = igzip.IGzipFile(fileobj=stream, mode="rb")  # type: ignore[no-untyped-call]
+        self._gzip = igzip.IGzipFile(fileobj=_Shifted(stream), mode="rb")  # type: ignore[no-untyped-call]
         self._position = 0
         self.last_read = b""
 
@@ -151,8 +166,35 @@ class _Unzipped:
         self._position += len(self.last_read)
         return self.last_read
 
+    def fill(self, view: memoryview) -> None:
+        """Fill a buffer with content."""
+        for start in range(0, len(view), PIECE_BYTES):
+            piece = view[start : start + PIECE_BYTES]
+            count = self._gzip.readinto(piece)
+            self._position += count
+            if count < len(piece):
+                raise EOFError("it ends inside a file")
+
     def close(self) -> None:
         self._gzip.close()
+
+
+class _Shifted(io.RawIOBase):
+    """A stream of which little is read at first."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = cast("io.RawIOBase", stream)
+        self._has_begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        if self._has_begun:
+            return self._stream.readinto(buffer)
+        self._has_begun = True
+        return self._stream.readinto(memoryview(buffer)[:SHIFT_BYTES])
 
 
 def _entry(member: tarfile.TarInfo, name: str, kind: Kind) -> ArchivedFile:

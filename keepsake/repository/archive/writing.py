@@ -22,6 +22,7 @@ from keepsake.repository.archive.files import WriteQueue, read_at, write_at
 from keepsake.repository.archive.index import Index
 from keepsake.repository.archive.members import MEMBER_BYTES, TAIL_BYTES, checksum, decoded, encoded, sliced, tail
 from keepsake.repository.archive.packing import LargeFile, Packer, Piece
+from keepsake.repository.archive.spaces import Spaces
 from keepsake.repository.archive.threads import run_side_by_side, run_together, threads_for
 from keepsake.repository.records import ArchiveInfo
 
@@ -132,7 +133,7 @@ class _MemberWriter:
         self._threads = threads_for(packer.size_bytes)
         self._turn = threading.Condition()
         self._room = PIECES_ON_THEIR_WAY
-        self._spaces: list[memoryview] = []
+        self._spaces = Spaces()
         self._queue = WriteQueue(self._write, self._room)
         self._ready: dict[int, _Member] = {}
         self._end = 0
@@ -183,16 +184,11 @@ class _MemberWriter:
         content = None if compress or is_last else large.mapped(piece.start, piece.length)
         if content is not None:
             return content, compress, None
-        space = self._space()
+        space = self._spaces.take(MEMBER_BYTES + tarfile.BLOCKSIZE)
         content = space[: piece.length + (large.padding() if is_last else 0)]
         large.read(content[: piece.length], piece.start)
         content[piece.length :] = bytes(len(content) - piece.length)
         return content, compress, space
-
-    def _space(self) -> memoryview:
-        with self._turn:
-            # The one that came back last may be in the processor's cache still.
-            return self._spaces.pop() if self._spaces else memoryview(bytearray(MEMBER_BYTES + tarfile.BLOCKSIZE))
 
     def _digest(self, large: LargeFile, start: int, content: memoryview, *, is_compressed: bool) -> None:
         """Digest a section in its order as long as all of it is compressed: to read that back later would cost more."""
@@ -235,9 +231,10 @@ class _MemberWriter:
             write_at(self._file.fileno(), [buffer for member in members for buffer in _read_again(member)], self._end)
         for member in members:
             self._written(member)
+            if member.space is not None:
+                self._spaces.give_back(member.space)
         with self._turn:
             self._room += len(members)
-            self._spaces += [member.space for member in members if member.space is not None]
             self._turn.notify_all()
 
     def _written(self, member: _Member) -> None:
