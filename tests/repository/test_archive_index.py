@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import hashlib
 import io
 import itertools
 import json
-import mmap
 import os
 import random
 import struct
@@ -31,7 +29,7 @@ from hypothesis import strategies as st
 from keepsake.capture.files import FileEntry, project_files
 from keepsake.exceptions import DoesNotExist, ReadError
 from keepsake.repository import archive
-from keepsake.repository.archive import index, members, packing, unpacking, writing
+from keepsake.repository.archive import index, members, unpacking
 from keepsake.repository.archive.index import Index
 from keepsake.repository.archive.members import MEMBER_BYTES
 from keepsake.repository.archive.threads import MAX_THREADS
@@ -352,63 +350,6 @@ def test_only_checksums_of_stored_members_are_left_to_sealing(tmp_path: Path) ->
     for start, end in changed:
         assert staged[start : end - 8] == whole[start : end - 8]
         assert staged[end - 8 : end] == bytes(8)
-
-
-def test_where_files_cannot_be_mapped_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.ENODEV, "No such device")
-
-    (tmp_path / "tree").mkdir()
-    mixed_tree(tmp_path / "tree")
-    mapped = archived(tmp_path / "tree")
-    monkeypatch.setattr(mmap, "mmap", refuse)
-    assert archived(tmp_path / "tree") == mapped
-
-
-def test_a_system_that_cannot_load_pages_ahead_maps_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tree").mkdir()
-    mixed_tree(tmp_path / "tree")
-    usual = archived(tmp_path / "tree")
-    write_at, mapped = writing.write_at, []
-
-    def noticed(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> None:
-        mapped.extend(buffer for buffer in buffers if is_mapped(buffer))
-        write_at(descriptor, buffers, start)
-
-    unknown_advice = 9999
-    monkeypatch.setattr(packing, "_MADV_POPULATE_READ", unknown_advice)
-    monkeypatch.setattr(writing, "write_at", noticed)
-    assert archived(tmp_path / "tree") == usual
-    assert mapped
-
-
-def is_mapped(buffer: bytes | memoryview) -> bool:
-    return isinstance(buffer, memoryview) and isinstance(buffer.obj, mmap.mmap)
-
-
-def test_a_file_is_the_same_whether_it_is_mapped_at_once_or_in_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "tree" / "weights").write_bytes(random_bytes(5 * MEMBER_BYTES + 7))
-    at_once = archived(tmp_path / "tree")
-    monkeypatch.setattr(packing, "WINDOW_BYTES", 2 * MEMBER_BYTES)
-    assert archived(tmp_path / "tree") == at_once
-
-
-def test_what_cannot_be_written_from_a_mapping_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tree").mkdir()
-    mixed_tree(tmp_path / "tree")
-    mapped = archived(tmp_path / "tree")
-    write_at, refused = writing.write_at, []
-
-    def refuse(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> None:
-        if any(map(is_mapped, buffers)):
-            refused.append(start)
-            raise OSError(errno.EFAULT, "Bad address")
-        write_at(descriptor, buffers, start)
-
-    monkeypatch.setattr(writing, "write_at", refuse)
-    assert archived(tmp_path / "tree") == mapped
-    assert refused
 
 
 def test_what_was_cut_after_staging_is_not_sealed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from keepsake.exceptions import StorageError, WriteError
 from keepsake.repository.archive.names import parents
+from keepsake.repository.archive.preallocation import WORTH_BYTES, preallocate
 from keepsake.storage.disk import space_error
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Extraction:
         # Exclusive creation never follows a link and never opens what is there already.
         file = path.open("xb")
         self._made.append(path)
+        if entry.size_bytes >= WORTH_BYTES:
+            preallocate(file.fileno(), 0, entry.size_bytes)
         return file
 
     def finish(self, entry: ArchivedFile) -> None:

@@ -6,8 +6,10 @@ import os
 import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from keepsake.repository.archive.preallocation import WORTH_BYTES, preallocate
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -35,12 +37,11 @@ def read_at(descriptor: int, view: memoryview, start: int) -> int:
 
 def write_at(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> None:
     """Write buffers one after the other, from a position on."""
-    left: Sequence[bytes | memoryview] = buffers
-    while left:
-        count = _write_some(descriptor, left, start)
+    while buffers:
+        count = _write_some(descriptor, buffers[:MAX_BUFFERS], start)
         start += count
         # One call may take less than it is given, for example at a limit of the file's size.
-        left = _behind(left, count)
+        buffers = _behind(buffers, count)
 
 
 def portions(content: memoryview) -> Iterator[memoryview]:
@@ -51,20 +52,10 @@ def portions(content: memoryview) -> Iterator[memoryview]:
 
 def _write_some(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> int:
     if hasattr(os, "pwritev"):
-        return os.pwritev(descriptor, _of_one_call(buffers), start)
+        return os.pwritev(descriptor, buffers, start)
     with _seeking:
         os.lseek(descriptor, start, os.SEEK_SET)
         return os.write(descriptor, buffers[0])
-
-
-def _of_one_call(buffers: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
-    """Return as many of some buffers, from the first one on, as are written at once."""
-    size_bytes = 0
-    for number, buffer in enumerate(buffers[:MAX_BUFFERS]):
-        size_bytes += len(buffer)
-        if number and size_bytes > CALL_BYTES:
-            return buffers[:number]
-    return buffers[:MAX_BUFFERS]
 
 
 def _behind(buffers: Sequence[bytes | memoryview], count: int) -> Sequence[bytes | memoryview]:
@@ -76,10 +67,78 @@ def _behind(buffers: Sequence[bytes | memoryview], count: int) -> Sequence[bytes
     return ()
 
 
-CALL_BYTES = 512 << 10
-"""How much is written at once. For much more the system looks for larger pieces of memory, which a virtual machine may have to ask its host
-for; that can take several times as long as all else. For much less, the calls themselves take time, and a thread waits after each until
-it may use the interpreter again."""
+class Appender:
+    """Writes a file from its beginning to its end, in calls that end at multiples of `CALL_BYTES`.
+
+    A call that ends within a page makes the next one begin there, and the system has smaller pieces of memory to find for what follows.
+
+    Args:
+        descriptor: The file, which is empty.
+        expected_bytes: About how long it will be.
+
+    Attributes:
+        end: Up to where it is written.
+    """
+
+    def __init__(self, descriptor: int, expected_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._expected_bytes = expected_bytes
+        self._allocated_to = 0
+        self._waiting: list[bytes | memoryview] = []
+        self._waiting_bytes = 0
+        self._room = CALL_BYTES
+        self.end = 0
+
+    def append(self, buffers: Iterable[bytes | memoryview]) -> None:
+        """Write buffers, but for what is less than a call: that waits for more, and must not change until `end` says that it is written."""
+        for buffer in buffers:
+            if self._waiting_bytes + len(buffer) < self._room and len(self._waiting) < MAX_BUFFERS:
+                self._waiting.append(buffer)
+                self._waiting_bytes += len(buffer)
+            else:
+                self._append_and_write(memoryview(buffer))
+
+    def _append_and_write(self, buffer: memoryview) -> None:
+        while self._waiting_bytes + len(buffer) >= self._room:
+            count = self._room - self._waiting_bytes
+            self._waiting.append(buffer[:count])
+            self._waiting_bytes = self._room
+            self.flush()
+            buffer = buffer[count:]
+        if len(self._waiting) >= MAX_BUFFERS:
+            self.flush()
+        self._waiting.append(buffer)
+        self._waiting_bytes += len(buffer)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        end = self.end + self._waiting_bytes
+        if end > self._allocated_to:
+            self._allocate()
+        write_at(self._descriptor, self._waiting, self.end)
+        self.end, self._room = end, CALL_BYTES - end % CALL_BYTES
+        self._waiting, self._waiting_bytes = [], 0
+
+    def _allocate(self) -> None:
+        start = max(self.end, self._allocated_to)
+        size_bytes = min(ALLOCATED_BYTES, self._expected_bytes - start)
+        if size_bytes >= WORTH_BYTES:
+            preallocate(self._descriptor, start, size_bytes)
+            self._allocated_to = start + size_bytes
+
+    def close(self) -> None:
+        """Write what waits, and give back what was allocated and is not used."""
+        self.flush()
+        if self._allocated_to > self.end:
+            os.ftruncate(self._descriptor, self.end)
+
+
+ALLOCATED_BYTES = 64 << 20
+"""How much of the disk is allocated at once: where files shrink, it is more than they take in the end."""
+
+CALL_BYTES = 64 << 10
+"""How much is written at once. For more, the system looks for larger pieces of memory although it has smaller ones, and a virtual machine
+has to ask its host for them: the same then took ten times as long. For less, the calls themselves take time."""
 
 MAX_BUFFERS = 1024
 """How many buffers one call takes on Linux (``IOV_MAX`` in ``limits.h``)."""

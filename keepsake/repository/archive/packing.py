@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import mmap
 import os
 import stat
-import sys
 import tarfile
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -35,15 +31,6 @@ SAMPLE_PARTS = 4
 
 GROUP_ENTRIES = 256
 """How many small files share a member at most, so that many tiny ones keep several threads busy."""
-
-
-WINDOW_BYTES = 16 << 20
-"""How much of a large file is mapped at a time. At the end of a mapping all processors wait for each other, which may be long on a virtual
-machine: one mapping for each member is too many. What is mapped counts as memory of the process, and some of
-them live at a time: one for each file is too large."""
-
-_MADV_POPULATE_READ = 22
-"""The advice of ``asm-generic/mman-common.h`` (Linux 5.14 and newer) to have pages at hand before somebody waits for each of them."""
 
 
 class NotThere(Exception):
@@ -88,8 +75,6 @@ class LargeFile:
     row: Row
     sections: list[Section] = field(init=False)
     left_bytes: int = field(init=False)
-    _turn: threading.Lock = field(default_factory=threading.Lock)
-    _window: tuple[int, mmap.mmap] | None = None
 
     def __post_init__(self) -> None:
         self.sections = [Section(number * self.row.section_bytes) for number in range(len(self.row.digests))]
@@ -107,53 +92,8 @@ class LargeFile:
         """
         done = read_at(self.file.fileno(), view, start)
         if done < len(view):
-            self.check_size()
-            raise self._cut_to(start + done)
-
-    def mapped(self, start: int, length: int) -> memoryview | None:
-        """Return a part of the file without reading it, only to be written elsewhere; None where that cannot be.
-
-        So the system copies it from one file to the other, once instead of twice. Nobody else may look at it: where the file is cut
-        meanwhile, that would end the process (SIGBUS), while writing ends with an error (EFAULT).
-        """
-        if sys.platform != "linux":
-            return None
-        try:
-            window = self._window_at(start)
-            begin = start % WINDOW_BYTES
-            _load_pages(window, begin, length)
-        except (OSError, ValueError):
-            # Not on this file system; or there is less of it by now, which reading it will tell.
-            return None
-        return memoryview(window)[begin : begin + length]
-
-    def _window_at(self, start: int) -> mmap.mmap:
-        number = start // WINDOW_BYTES
-        with self._turn:
-            if self._window is None or self._window[0] != number:
-                begin = number * WINDOW_BYTES
-                length = min(WINDOW_BYTES, self.size_bytes - begin)
-                self._window = number, mmap.mmap(self.file.fileno(), length, mmap.MAP_SHARED, mmap.PROT_READ, offset=begin)
-            return self._window[1]
-
-    def close(self) -> None:
-        """Let go of it, when all of it is written or nothing more will be."""
-        self.file.close()
-        self._window = None
-
-    def check_size(self) -> None:
-        """Look whether all of it is there still.
-
-        Raises:
-            ReadError: It is shorter by now, so zeros may stand for its end in what was mapped.
-        """
-        size_bytes = os.fstat(self.file.fileno()).st_size
-        if size_bytes < self.size_bytes:
-            raise self._cut_to(size_bytes)
-
-    def _cut_to(self, size_bytes: int) -> ReadError:
-        left = self.size_bytes - size_bytes
-        return ReadError(f"{self.source} changed while it was being saved: {left:,} of {self.size_bytes:,} bytes are gone")
+            left = self.size_bytes - min(start + done, os.fstat(self.file.fileno()).st_size)
+            raise ReadError(f"{self.source} changed while it was being saved: {left:,} of {self.size_bytes:,} bytes are gone")
 
     def shrinks(self, start: int) -> bool:
         """Tell whether the section that a position lies in is worth compressing, by a sample of it."""
@@ -325,15 +265,6 @@ class Packer:
 
     def _name(self, entry: FileEntry) -> str:
         return f"{self._prefix}/{entry.name}"
-
-
-def _load_pages(window: mmap.mmap, begin: int, length: int) -> None:
-    try:
-        window.madvise(_MADV_POPULATE_READ, begin, length)
-    except OSError as err:
-        # An older system: the pages come one after the other.
-        if err.errno != errno.EINVAL:
-            raise
 
 
 def _size_bytes(entry: FileEntry) -> int:

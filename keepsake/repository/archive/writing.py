@@ -6,21 +6,32 @@ later from what it wrote. `seal` does the rest, and may be killed and begun agai
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import tarfile
 import threading
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from keepsake.exceptions import ReadError
 from keepsake.repository.archive import index
 from keepsake.repository.archive.digests import SectionDigests
-from keepsake.repository.archive.files import WriteQueue, read_at, write_at
+from keepsake.repository.archive.files import Appender, WriteQueue, read_at, write_at
 from keepsake.repository.archive.index import Index
-from keepsake.repository.archive.members import MEMBER_BYTES, TAIL_BYTES, checksum, decoded, encoded, sliced, tail
+from keepsake.repository.archive.members import (
+    MEMBER_BYTES,
+    TAIL_BYTES,
+    checksum,
+    decoded,
+    encoded,
+    read_stored,
+    sliced,
+    stored_size,
+    tail,
+)
 from keepsake.repository.archive.packing import LargeFile, Packer, Piece
 from keepsake.repository.archive.spaces import Spaces
 from keepsake.repository.archive.threads import run_side_by_side, run_together, threads_for
@@ -35,12 +46,9 @@ if TYPE_CHECKING:
 
 _LAYOUT_SUFFIX = ".layout"
 
-PIECES_ON_THEIR_WAY = 20
-"""How many pieces are held at a time: enough for all threads to be busy while one of them writes."""
-
-PIECES_A_CALL = 2
-"""How many are written at once: a thread that comes back from the system has to wait for the interpreter, which another one holds. One by
-one took 1.2 times as long as a copy, two at once 1.1 times; with more the system looks for larger pieces of memory, which can take long."""
+PIECES_A_THREAD = 4
+"""How many pieces are held for each thread: enough for it to go on while another one writes. With many more, what has been read is no
+longer in the processor's cache when it is written."""
 
 
 def layout_path(path: Path) -> Path:
@@ -114,7 +122,10 @@ class _Member:
 
 
 class _MemberWriter:
-    """Makes members of pieces in several threads, and writes them in their order.
+    """Makes members of pieces, and writes them in their order.
+
+    One thread does it alone as long as the pieces are only stored: reading into the processor's cache and writing from there, it is as fast
+    as the disk's cache takes it, and two would wait for each other. Others join it for what has to be compressed, and for small files.
 
     Args:
         packer: What the pieces come from.
@@ -132,11 +143,16 @@ class _MemberWriter:
         self._pieces = packer.pieces()
         self._threads = threads_for(packer.size_bytes)
         self._turn = threading.Condition()
-        self._room = PIECES_ON_THEIR_WAY
+        self._room = PIECES_A_THREAD * self._threads
         self._spaces = Spaces()
         self._queue = WriteQueue(self._write, self._room)
         self._ready: dict[int, _Member] = {}
+        self._appender = Appender(file.fileno(), packer.size_bytes)
         self._end = 0
+        self._unwritten: deque[tuple[int, _Member]] = deque()
+        self._first = threading.get_ident()
+        self._is_shared = False
+        self._has_ended = False
         self._failed = False
         self.member_bytes: list[int] = []
         self.content_bytes: list[int] = []
@@ -146,9 +162,11 @@ class _MemberWriter:
         """Write all members."""
         try:
             run_together(self._work, self._give_up, threads=self._threads)
+            self._appender.close()
+            self._let_go()
         finally:
             for large in self._packer.large_files:
-                large.close()
+                large.file.close()
 
     def _give_up(self) -> None:
         with self._turn:
@@ -163,32 +181,42 @@ class _MemberWriter:
             if piece.large is not None:
                 self._digest(piece.large, piece.start, content[: piece.length], is_compressed=is_compressed)
             known = checksum(buffers) if is_compressed or piece.large is None else None
+            if is_compressed and space is not None:
+                self._spaces.give_back(space)
+                space = None
             self._queue.put(_Member(piece.number, buffers, size_bytes, len(content), known, space, piece))
 
     def _next(self) -> Piece | None:
         """Return the next piece once there is room for it: so the first of those that are not written yet never has to wait for any."""
+        is_first = threading.get_ident() == self._first
         with self._turn:
-            self._turn.wait_for(lambda: self._failed or self._room)
-            piece = None if self._failed else next(self._pieces, None)
-            self._room -= piece is not None
+            self._turn.wait_for(lambda: self._failed or self._has_ended or (self._room and (is_first or self._is_shared)))
+            piece = None if self._failed or self._has_ended else next(self._pieces, None)
+            if piece is None:
+                self._has_ended = True
+                self._turn.notify_all()
+                return None
+            self._room -= 1
+            if piece.entries or (piece.large is not None and piece.large.shrinks(piece.start)):
+                self._share()
             return piece
+
+    def _share(self) -> None:
+        if not self._is_shared:
+            self._is_shared = True
+            self._turn.notify_all()
 
     def _content(self, piece: Piece) -> tuple[memoryview, bool | None, memoryview | None]:
         """Return what a member is to hold, whether it is to be compressed, and the space that it was read into."""
         large = piece.large
         if large is None:
             return memoryview(piece.content or self._packer.read_group(piece)), None, None
-        compress = large.shrinks(piece.start)
-        # The last piece is read, for the zeros that follow it.
-        is_last = piece.start + piece.length == large.size_bytes
-        content = None if compress or is_last else large.mapped(piece.start, piece.length)
-        if content is not None:
-            return content, compress, None
         space = self._spaces.take(MEMBER_BYTES + tarfile.BLOCKSIZE)
+        is_last = piece.start + piece.length == large.size_bytes
         content = space[: piece.length + (large.padding() if is_last else 0)]
         large.read(content[: piece.length], piece.start)
         content[piece.length :] = bytes(len(content) - piece.length)
-        return content, compress, space
+        return content, large.shrinks(piece.start), space
 
     def _digest(self, large: LargeFile, start: int, content: memoryview, *, is_compressed: bool) -> None:
         """Digest a section in its order as long as all of it is compressed: to read that back later would cost more."""
@@ -212,8 +240,8 @@ class _MemberWriter:
     def _write(self, members: Sequence[_Member]) -> None:
         """Write members, as far as all before them have come; in the hands of one thread at a time."""
         self._ready |= {member.number: member for member in members}
-        while following := list(itertools.islice(self._following(), PIECES_A_CALL)):
-            self._write_together(following)
+        for member in self._following():
+            self._append(member)
 
     def _following(self) -> Iterator[_Member]:
         number = len(self.member_bytes)
@@ -221,43 +249,29 @@ class _MemberWriter:
             yield self._ready.pop(number)
             number += 1
 
-    def _write_together(self, members: Sequence[_Member]) -> None:
-        try:
-            write_at(self._file.fileno(), [buffer for member in members for buffer in member.buffers], self._end)
-        except OSError as err:
-            if err.errno != errno.EFAULT:
-                raise
-            # What was mapped cannot be had. Reading it says why, as where the file was cut, or gives it all the same.
-            write_at(self._file.fileno(), [buffer for member in members for buffer in _read_again(member)], self._end)
-        for member in members:
-            self._written(member)
-            if member.space is not None:
-                self._spaces.give_back(member.space)
-        with self._turn:
-            self._room += len(members)
-            self._turn.notify_all()
-
-    def _written(self, member: _Member) -> None:
+    def _append(self, member: _Member) -> None:
+        self._appender.append(member.buffers)
         self._end += member.size_bytes
+        self._unwritten.append((self._end, member))
         self.member_bytes.append(member.size_bytes)
         self.content_bytes.append(member.content_bytes)
         self.checksums.append(member.checksum)
-        large = member.piece.large
-        if large is not None:
-            large.left_bytes -= member.piece.length
-            if not large.left_bytes:
-                large.check_size()
-                large.close()
+        self._let_go()
+        with self._turn:
+            self._room += 1
+            self._turn.notify_all()
 
-
-def _read_again(member: _Member) -> Sequence[bytes | memoryview]:
-    """Return a member's bytes, with what was mapped of a file read instead."""
-    large = member.piece.large
-    if large is None or member.space is not None:
-        return member.buffers
-    content = memoryview(bytearray(member.piece.length))
-    large.read(content, member.piece.start)
-    return encoded(content, compress=False, with_checksum=False)[0]
+    def _let_go(self) -> None:
+        """Let go of what belongs to members that are written by now."""
+        while self._unwritten and self._unwritten[0][0] <= self._appender.end:
+            member = self._unwritten.popleft()[1]
+            if member.space is not None:
+                self._spaces.give_back(member.space)
+            large = member.piece.large
+            if large is not None:
+                large.left_bytes -= member.piece.length
+                if not large.left_bytes:
+                    large.file.close()
 
 
 # --- sealing --------------------------------------------------------------------------------------------------------
@@ -329,22 +343,36 @@ class _Digesting:
             return None if self._failed else next(self._sections, None)
 
     def _work(self) -> None:
-        space = memoryview(bytearray(max(self._layout.member_bytes, default=0)))
+        spaces = Spaces()
         while (section := self._next()) is not None:
             row, parts = section
             digests = SectionDigests(row.section_bytes)
             for part in parts:
+                space = spaces.take(self._layout.member_bytes[part.member])
                 digests.update_all(part.start, sliced(self._read(part.member, space), part.first, part.last))
+                spaces.give_back(space)
             for number, sha256 in digests.found().items():
                 row.digests[number] = sha256
 
     def _read(self, number: int, space: memoryview) -> list[memoryview]:
         """Read a member into a space, give it the checksum that it lacks, and return what it holds."""
-        member = space[: self._layout.member_bytes[number]]
-        read_at(self._file.fileno(), member, self._starts[number])
-        held = decoded(member, self._layout.content_bytes[number])
-        if self._layout.checksums and self._layout.checksums[number] is None:
-            member[-TAIL_BYTES:] = tail(held)
-            write_at(self._file.fileno(), [member[-TAIL_BYTES:]], self._starts[number + 1] - TAIL_BYTES)
-            self._layout.checksums[number] = checksum([member])
+        lacks_checksum = self._layout.checksums and self._layout.checksums[number] is None
+        content_bytes = self._layout.content_bytes[number]
+        content = space[:content_bytes]
+        if stored_size(content_bytes) == len(space) and read_stored(content, partial(self._read_into, self._starts[number])):
+            if lacks_checksum:
+                buffers, *_ = encoded(content, compress=False)
+                self._give_checksum(number, buffers)
+            return [content]
+        read_at(self._file.fileno(), space, self._starts[number])
+        held = decoded(space, content_bytes)
+        if lacks_checksum:
+            self._give_checksum(number, [space[:-TAIL_BYTES], tail(held)])
         return held
+
+    def _read_into(self, start: int, buffers: Sequence[memoryview]) -> bool:
+        return hasattr(os, "preadv") and os.preadv(self._file.fileno(), buffers, start) == sum(map(len, buffers))
+
+    def _give_checksum(self, number: int, buffers: Sequence[bytes | memoryview]) -> None:
+        write_at(self._file.fileno(), [buffers[-1]], self._starts[number + 1] - TAIL_BYTES)
+        self._layout.checksums[number] = checksum(buffers)
