@@ -8,6 +8,7 @@ from __future__ import annotations
 import filecmp
 import functools
 import hashlib
+import mmap
 import os
 import shutil
 import subprocess
@@ -114,7 +115,8 @@ def do_bare_work(place: Path, *, with_digests: bool) -> dict[str, float]:
     pieces, turn = iter(range(0, source.stat().st_size, MB)), threading.Lock()
 
     def work() -> None:
-        buffer = memoryview(bytearray(MB))
+        # Beginning with a page: what the allocator gives does not, and some processors take five times as long to read a file into it.
+        buffer = memoryview(mmap.mmap(-1, MB))
         while True:
             with turn:
                 position = next(pieces, None)

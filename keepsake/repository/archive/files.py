@@ -136,7 +136,7 @@ class Appender:
 ALLOCATED_BYTES = 64 << 20
 """How much of the disk is allocated at once: where files shrink, it is more than they take in the end."""
 
-CALL_BYTES = 64 << 10
+CALL_BYTES = 128 << 10
 """How much is written at once. For more, the system looks for larger pieces of memory although it has smaller ones, and a virtual machine
 has to ask its host for them: the same then took ten times as long. For less, the calls themselves take time."""
 

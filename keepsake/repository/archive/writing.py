@@ -151,8 +151,7 @@ class _MemberWriter:
         self._end = 0
         self._unwritten: deque[tuple[int, _Member]] = deque()
         self._first = threading.get_ident()
-        self._is_shared = False
-        self._has_ended = False
+        self._may_join = threading.Event()
         self._failed = False
         self.member_bytes: list[int] = []
         self.content_bytes: list[int] = []
@@ -172,9 +171,12 @@ class _MemberWriter:
         with self._turn:
             self._failed = True
             self._turn.notify_all()
+        self._may_join.set()
         self._queue.give_up()
 
     def _work(self) -> None:
+        if threading.get_ident() != self._first:
+            self._may_join.wait()
         while (piece := self._next()) is not None:
             content, compress, space = self._content(piece)
             buffers, size_bytes, is_compressed = encoded(content, compress=compress, with_checksum=piece.large is None)
@@ -188,23 +190,13 @@ class _MemberWriter:
 
     def _next(self) -> Piece | None:
         """Return the next piece once there is room for it: so the first of those that are not written yet never has to wait for any."""
-        is_first = threading.get_ident() == self._first
         with self._turn:
-            self._turn.wait_for(lambda: self._failed or self._has_ended or (self._room and (is_first or self._is_shared)))
-            piece = None if self._failed or self._has_ended else next(self._pieces, None)
-            if piece is None:
-                self._has_ended = True
-                self._turn.notify_all()
-                return None
-            self._room -= 1
-            if piece.entries or (piece.large is not None and piece.large.shrinks(piece.start)):
-                self._share()
-            return piece
-
-    def _share(self) -> None:
-        if not self._is_shared:
-            self._is_shared = True
-            self._turn.notify_all()
+            self._turn.wait_for(lambda: self._failed or self._room)
+            piece = None if self._failed else next(self._pieces, None)
+            self._room -= piece is not None
+        if piece is None or piece.entries or (piece.large is not None and piece.large.shrinks(piece.start)):
+            self._may_join.set()
+        return piece
 
     def _content(self, piece: Piece) -> tuple[memoryview, bool | None, memoryview | None]:
         """Return what a member is to hold, whether it is to be compressed, and the space that it was read into."""
