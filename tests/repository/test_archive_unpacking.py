@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import random
+import sys
 import tarfile
 import threading
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from keepsake.exceptions import ReadError, WriteError
 from keepsake.repository import archive
-from keepsake.repository.archive import stream, threads, unpacking
+from keepsake.repository.archive import preallocation, stream, threads, unpacking
+from keepsake.repository.archive.extraction import Extraction
 from keepsake.repository.archive.spaces import Spaces
 from tests.archives import Held
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ID = "a" * 64
 LARGE_BYTES = 5 * stream.CHUNK_BYTES + 7
@@ -95,6 +97,25 @@ def test_where_writing_fails_both_threads_end_and_nothing_is_left(tmp_path: Path
     assert not [thread for thread in threading.enumerate() if thread.name == "keepsake-archive"]
 
 
+def test_nothing_is_left_of_a_directory_that_two_threads_wanted_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = archive.ArchivedFile("some", 0, 0o755, datetime.fromtimestamp(0, UTC), "directory", None)
+    file = archive.ArchivedFile("some/file", 1, 0o644, datetime.fromtimestamp(0, UTC), "file", None)
+    mkdir = Path.mkdir
+    extraction = Extraction(tmp_path)
+
+    def slow(path: Path) -> None:
+        mkdir(path)
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+        # Here the other thread comes along.
+        extraction.create(file).close()
+
+    monkeypatch.setattr(Path, "mkdir", slow)
+    with suppress(ReadError), extraction:
+        extraction.write_empty(directory)
+        raise ReadError("damaged")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_thread_does_both_where_no_other_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_has_started", lambda thread: False)
     contents = some_contents()
@@ -102,8 +123,29 @@ def test_one_thread_does_both_where_no_other_can_be_started(tmp_path: Path, monk
     assert (tmp_path / "large.bin").read_bytes() == contents["large.bin"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a file's place is allocated before")
+def test_no_more_is_allocated_than_there_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header may claim any size: that must not fill the disk."""
+    allocated, allocate = [], unpacking.preallocate
+
+    def noticed(descriptor: int, start: int, size_bytes: int) -> None:
+        allocated.append((start, size_bytes))
+        allocate(descriptor, start, size_bytes)
+
+    monkeypatch.setattr(unpacking, "preallocate", noticed)
+    tar = io.BytesIO()
+    member = tarfile.TarInfo(f"{ID}/huge.bin")
+    member.size = 1 << 50
+    tar.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(LARGE_BYTES))
+    with pytest.raises(ReadError, match="damaged"):
+        archive.extract(Held(gzip.compress(tar.getvalue())), tmp_path)
+    assert allocated == [(0, preallocation.STEP_BYTES)]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_space_begins_with_a_page_and_is_large_enough() -> None:
     spaces = Spaces()
+    assert len(spaces.take(0)) == 0
     small = spaces.take(10)
     spaces.give_back(small)
     large = spaces.take(100_000)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 
 from keepsake.exceptions import StorageError, WriteError
 from keepsake.repository.archive.names import parents
-from keepsake.repository.archive.preallocation import WORTH_BYTES, preallocate
 from keepsake.storage.disk import space_error
 
 if TYPE_CHECKING:
@@ -37,7 +36,8 @@ class Extraction:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             return
-        for path in reversed(self._made):
+        # The deepest first: of two threads one may have noted a file before the other one has noted its directory.
+        for path in sorted(self._made, key=lambda path: len(path.parts), reverse=True):
             with suppress(OSError):
                 path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
@@ -63,8 +63,6 @@ class Extraction:
         # Exclusive creation never follows a link and never opens what is there already.
         file = path.open("xb")
         self._made.append(path)
-        if entry.size_bytes >= WORTH_BYTES:
-            preallocate(file.fileno(), 0, entry.size_bytes)
         return file
 
     def finish(self, entry: ArchivedFile) -> None:

@@ -6,7 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from keepsake.repository.archive.preallocation import WORTH_BYTES, preallocate
+from keepsake.repository.archive.preallocation import STEP_BYTES, WORTH_BYTES, preallocate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -121,7 +121,7 @@ class Appender:
 
     def _allocate(self) -> None:
         start = max(self.end, self._allocated_to)
-        size_bytes = min(ALLOCATED_BYTES, self._expected_bytes - start)
+        size_bytes = min(STEP_BYTES, self._expected_bytes - start)
         if size_bytes >= WORTH_BYTES:
             preallocate(self._descriptor, start, size_bytes)
             self._allocated_to = start + size_bytes
@@ -132,9 +132,6 @@ class Appender:
         if self._allocated_to > self.end:
             os.ftruncate(self._descriptor, self.end)
 
-
-ALLOCATED_BYTES = 64 << 20
-"""How much of the disk is allocated at once: where files shrink, it is more than they take in the end."""
 
 CALL_BYTES = 128 << 10
 """How much is written at once. For more, the system looks for larger pieces of memory although it has smaller ones, and a virtual machine

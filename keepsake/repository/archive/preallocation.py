@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 WORTH_BYTES = 16 << 20
 """Less is written before this has begun to pay."""
 
+STEP_BYTES = 64 << 20
+"""How much is allocated at once, and no earlier than some of it is written: a file may be shorter in the end than somebody has said."""
+
 _KEEP_SIZE = 1
 """``FALLOC_FL_KEEP_SIZE`` of ``linux/falloc.h``: the file stays as long as it is."""
 

@@ -27,7 +27,7 @@ class Spaces:
         self._free: list[mmap.mmap] = []
 
     def take(self, size_bytes: int) -> memoryview:
-        """Return so many bytes, at least one, whatever they hold."""
+        """Return so many bytes, whatever they hold."""
         try:
             # The one that came back last may be in the processor's cache still.
             space = self._free.pop()
@@ -44,6 +44,7 @@ class Spaces:
 
 
 def _pages(size_bytes: int) -> mmap.mmap:
+    size_bytes = max(1, size_bytes)
     if hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return mmap.mmap(-1, size_bytes)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from keepsake.repository.archive.files import WriteQueue, portions, write_at
 from keepsake.repository.archive.members import sliced
+from keepsake.repository.archive.preallocation import STEP_BYTES, WORTH_BYTES, preallocate
 from keepsake.repository.archive.threads import run_together, threads_for
 
 if TYPE_CHECKING:
@@ -123,11 +124,34 @@ class _OpenFile:
 
     Args:
         file: The open file.
+        size_bytes: How long it will be.
+
+    Attributes:
         left_bytes: How much of it has not been written yet.
     """
 
     file: BufferedWriter
-    left_bytes: int
+    size_bytes: int
+    left_bytes: int = field(init=False)
+    _allocated: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.left_bytes = self.size_bytes
+
+    def write(self, pieces: Sequence[memoryview], start: int) -> None:
+        """Write pieces one after the other, from a position on."""
+        self._allocate(start // STEP_BYTES)
+        for piece in pieces:
+            for portion in portions(piece):
+                write_at(self.file.fileno(), [portion], start)
+                start += len(portion)
+
+    def _allocate(self, step: int) -> None:
+        start = step * STEP_BYTES
+        size_bytes = min(STEP_BYTES, self.size_bytes - start)
+        if step not in self._allocated and size_bytes >= WORTH_BYTES:
+            preallocate(self.file.fileno(), start, size_bytes)
+        self._allocated.add(step)
 
 
 class _PartWriter:
@@ -170,7 +194,7 @@ class _PartWriter:
             opened = self._open.get(entry.path)
             if opened is None:
                 opened = self._open[entry.path] = _OpenFile(self._extraction.create(entry), entry.size_bytes)
-            _write_in_portions(opened.file.fileno(), write.pieces, write.start)
+            opened.write(write.pieces, write.start)
             opened.left_bytes -= write.size_bytes
             if not opened.left_bytes:
                 opened.file.close()
@@ -180,13 +204,6 @@ class _PartWriter:
             write.done()
         if self._on_progress is not None:
             self._on_progress(write.size_bytes)
-
-
-def _write_in_portions(descriptor: int, pieces: Sequence[memoryview], start: int) -> None:
-    for piece in pieces:
-        for portion in portions(piece):
-            write_at(descriptor, [portion], start)
-            start += len(portion)
 
 
 class _MemberJob:
