@@ -677,3 +677,13 @@ def test_digests_of_a_file_by_sections(tmp_path: Path, size_bytes: int) -> None:
     assert Digests.of(path).fit(path)
     path.write_bytes(content + b"x")
     assert not found.fit(path)
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 62, True, 1.0, "1", None, []])
+@pytest.mark.parametrize("where", ["lengths", "contents"])
+def test_a_length_that_makes_no_sense_is_refused(number: object, where: str) -> None:
+    raw = {"members": {"lengths": [5, 6], "contents": [7, 8]}, "files": []}
+    assert Index.from_json(json.dumps(raw).encode()).member_bytes == [5, 6]
+    raw["members"][where][1] = number
+    with pytest.raises(ValueError, match="makes no sense"):
+        Index.from_json(json.dumps(raw).encode())

@@ -56,7 +56,7 @@ class IndexedArchive:
                 raise tree.unsafe(row.path, "is no plain path")
             tree.take_place(row.path, row.kind, row.link_target)
         tree.check_links()
-        if any(count > MAX_MEMBER_BYTES for count in (*self._index.member_bytes, *self._index.content_bytes)):
+        if max((*self._index.member_bytes, *self._index.content_bytes), default=0) > MAX_MEMBER_BYTES:
             raise ReadError(f"{self._where} is damaged: a member of more than {MAX_MEMBER_BYTES:,} bytes")
 
     @property
