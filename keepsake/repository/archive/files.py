@@ -92,7 +92,7 @@ class Appender:
     def append(self, buffers: Iterable[bytes | memoryview]) -> None:
         """Write buffers, but for what is less than a call: that waits for more, and must not change until `end` says that it is written."""
         for buffer in buffers:
-            if self._waiting_bytes + len(buffer) < self._room and len(self._waiting) < MAX_BUFFERS:
+            if self._waiting_bytes + len(buffer) < self._room:
                 self._waiting.append(buffer)
                 self._waiting_bytes += len(buffer)
             else:
@@ -105,17 +105,19 @@ class Appender:
             self._waiting_bytes = self._room
             self.flush()
             buffer = buffer[count:]
-        if len(self._waiting) >= MAX_BUFFERS:
-            self.flush()
         self._waiting.append(buffer)
         self._waiting_bytes += len(buffer)
 
     def flush(self) -> None:
         """Write what waits."""
+        if not self._waiting_bytes:
+            return
         end = self.end + self._waiting_bytes
         if end > self._allocated_to:
             self._allocate()
-        write_at(self._descriptor, self._waiting, self.end)
+        count = _write_some(self._descriptor, self._waiting[:MAX_BUFFERS], self.end)
+        if count < self._waiting_bytes:
+            write_at(self._descriptor, _behind(self._waiting, count), self.end + count)
         self.end, self._room = end, CALL_BYTES - end % CALL_BYTES
         self._waiting, self._waiting_bytes = [], 0
 
