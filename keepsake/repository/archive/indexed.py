@@ -159,8 +159,12 @@ class IndexedArchive:
                 return max(first, number - 1)
         return last
 
-    def content(self, path: str) -> Iterator[memoryview]:
+    def content(self, path: str, *, one_by_one: bool = False) -> Iterator[memoryview]:
         """Yield a file's content, and check it at the end.
+
+        Args:
+            path: The file's path.
+            one_by_one: Whether no piece is needed any more when the next one is taken, so that its memory can be used again.
 
         Raises:
             ReadError: It is damaged.
@@ -177,6 +181,8 @@ class IndexedArchive:
                     digests.update(start, piece)
                     start += len(piece)
                     yield piece
+            if one_by_one:
+                self.release(held)
         self.check_digests(path, digests)
 
     def contents(self, paths: Sequence[str]) -> Iterator[bytes]:

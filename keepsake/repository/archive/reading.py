@@ -75,7 +75,7 @@ def open_file(source: Source, path: str, *, where: str = "") -> BinaryIO:
     indexed, _ = indexed_archive(source, where)
     if indexed is not None:
         entry = _wanted(path, indexed.entries(), where)
-        return _copied(entry, indexed.content(entry.path))
+        return _copied(entry, indexed.content(entry.path, one_by_one=True))
     with source.open() as stream, StreamReader(stream, where or "the archive") as reader:
         wanted = posixpath.normpath(path)
         entries, copy = [], None
