@@ -108,7 +108,7 @@ class _Member:
         size_bytes: How many they are.
         content_bytes: How much of the tar it holds.
         checksum: Its CRC-32; None where it will be read back anyhow, and gets the checksum of what it holds then too.
-        space: What its content was read into, free for another one when it is written; None where it was not.
+        space: What its content was read into and is written from, free for another one then; None where it is not written from there.
         piece: What it was made of.
     """
 
