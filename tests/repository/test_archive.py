@@ -24,8 +24,11 @@ from hypothesis import strategies as st
 from keepsake.capture.files import IGNORED_NAMES, MARKERS, REPOSITORY_MEMBERS, FileEntry, project_files
 from keepsake.exceptions import DoesNotExist, ReadError, WriteError
 from keepsake.repository import archive
-from keepsake.repository.archive import files, index, members, threads, writing
+from keepsake.repository.archive import appending, index, writing
+from keepsake.repository.archive.index import SECTION_BYTES
 from keepsake.repository.archive.members import MEMBER_BYTES
+from keepsake.repository.archive.packing import LargeFile
+from keepsake.repository.archive.splicing import Pipe
 from keepsake.repository.records import ArchiveInfo
 from keepsake.storage import DiskStorage
 from tests.archives import Held
@@ -285,17 +288,29 @@ def test_one_file_or_directory_is_taken_by_whole_segments(tmp_path: Path) -> Non
 
 
 def while_packing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
-    """Let something happen after the first piece of a large file was taken, which is the second one that is packed."""
-    pieces = iter(range(1_000_000))
+    """Let something happen once after the first bytes of a large file were taken, in whatever way."""
+    happens = iter([change])
 
-    def changing(content: memoryview, **options: bool | None) -> object:
-        if next(pieces) == 1:
-            change()
-        return members.encoded(content, **options)
+    def followed(take: Callable[..., object]) -> Callable[..., object]:
+        def taking(*arguments: object) -> object:
+            result = take(*arguments)
+            for happen in happens:
+                happen()
+            return result
 
-    monkeypatch.setattr(threads, "threads_for", lambda size_bytes: 1)
+        return taking
+
     monkeypatch.setattr(writing, "threads_for", lambda size_bytes: 1)
-    monkeypatch.setattr(writing, "encoded", changing)
+    monkeypatch.setattr(LargeFile, "read", followed(LargeFile.read))
+    monkeypatch.setattr(Pipe, "take", followed(Pipe.take))
+
+
+@pytest.fixture(params=["piped", "read"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How what is stored comes into the archive: as the system can, and as it can everywhere."""
+    if request.param == "read":
+        monkeypatch.setattr(appending, "open_pipe", lambda: None)
+    return str(request.param)
 
 
 def test_a_small_file_that_has_grown_since_it_was_listed_is_what_it_is_when_it_is_read(tmp_path: Path) -> None:
@@ -305,6 +320,7 @@ def test_a_small_file_that_has_grown_since_it_was_listed_is_what_it_is_when_it_i
     assert archive.open_file(Held(packed(entries)), "log").read() == b"one\ntwo\n"
 
 
+@pytest.mark.usefixtures("way")
 def test_a_large_file_that_grows_meanwhile_is_cut_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "large"
     first = os.urandom(5_000_000)
@@ -365,6 +381,7 @@ def test_links_and_directories_that_vanish_meanwhile_are_left_out(tmp_path: Path
     assert [file.path for file in archive.list_files(Held(content))] == ["a"]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("left_bytes", [0, 500_000, 2_000_000, 4_999_999])
 @pytest.mark.parametrize("content", [bytes(5_000_000), os.urandom(5_000_000)], ids=["compressed", "stored"])
 def test_a_large_file_that_shrinks_meanwhile_is_an_error_that_leaves_nothing(
@@ -380,21 +397,39 @@ def test_a_large_file_that_shrinks_meanwhile_is_an_error_that_leaves_nothing(
     assert [found.name for found in tmp_path.iterdir()] == ["large"]
 
 
-def test_what_was_read_of_a_file_is_written_although_it_is_cut_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, content = tmp_path / "large", os.urandom(3 * MEMBER_BYTES + 5)
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("size", [MEMBER_BYTES + 1, 2 * SECTION_BYTES + 5])
+def test_a_large_file_that_is_cut_before_its_end_is_written_is_an_error(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was taken of it by reference, and is not written yet, is cut with it."""
+    path, content = tmp_path / "large", os.urandom(size)
     path.write_bytes(content)
-    close = files.Appender.close
+    is_written = LargeFile.is_written
 
-    def cutting(appender: files.Appender) -> None:
-        os.truncate(path, 0)
-        close(appender)
+    def cutting(large: LargeFile, length: int) -> None:
+        if length == large.left_bytes:
+            os.truncate(path, 0)
+        is_written(large, length)
 
-    monkeypatch.setattr(files.Appender, "close", cutting)
-    entries = [FileEntry("large", path, "file")]
-    archive.stage(entries, ID, tmp_path / "archive")
-    archive.seal(tmp_path / "archive")
-    with archive.open_file(Held((tmp_path / "archive").read_bytes()), "large") as file:
-        assert file.read() == content
+    monkeypatch.setattr(LargeFile, "is_written", cutting)
+    with pytest.raises(ReadError, match=f"{size:,} of {size:,} bytes are gone"):
+        archive.stage([FileEntry("large", path, "file")], ID, tmp_path / "archive")
+    assert [found.name for found in tmp_path.iterdir()] == ["large"]
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("size", [MEMBER_BYTES + 1, SECTION_BYTES, SECTION_BYTES + 511, 3 * SECTION_BYTES + 65_535 * 3 + 4_096])
+def test_what_is_stored_is_what_python_and_ours_read(size: int, tmp_path: Path) -> None:
+    large, small = os.urandom(size), b"between"
+    make_tree(tmp_path / "tree", {"a": (large, False), "b": (small, False), "c": (large[1:], True)})
+    content = packed(walk(tmp_path / "tree"))
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        read = {member.name.removeprefix(f"{ID}/"): tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    assert read == {"a": large, "b": small, "c": large[1:]}
+    for name, expected in read.items():
+        with archive.open_file(Held(content), name) as file:
+            assert file.read() == expected
 
 
 def test_plain_names_need_no_extended_headers(tmp_path: Path) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepsake.repository.archive import files, preallocation
+from keepsake.repository.archive import files
 from keepsake.repository.archive.files import WriteQueue, write_at
-from keepsake.repository.archive.preallocation import WORTH_BYTES
 from keepsake.repository.archive.threads import run_together
 
 
@@ -94,7 +91,7 @@ def test_a_call_that_takes_less_than_it_is_given_is_followed_by_others(buffers: 
         return len(taken)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_write_some", some)
+        patch.setattr(files, "write_some", some)
         write_at(-1, buffers, 5)
     assert content[5 : 5 + sum(map(len, buffers))] == b"".join(buffers)
     assert len(calls) <= max(1, sum(map(len, buffers)))
@@ -105,59 +102,3 @@ def test_more_buffers_than_one_call_takes_are_written(tmp_path) -> None:
     with (tmp_path / "file").open("wb") as file:
         write_at(file.fileno(), buffers, 0)
     assert (tmp_path / "file").read_bytes() == b"".join(buffers)
-
-
-@given(st.lists(st.binary(max_size=40), max_size=30), st.integers(1, 50), st.integers(0, 600))
-def test_what_is_appended_is_written_in_calls_that_end_at_multiples(
-    buffers: list[bytes], call_bytes: int, expected_bytes: int
-) -> None:
-    content, ends = bytearray(), []
-
-    def some(descriptor: int, views: list[bytes], start: int) -> int:
-        assert start == len(content)
-        content.extend(b"".join(views))
-        ends.append(len(content))
-        return len(content) - start
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_write_some", some)
-        patch.setattr(files, "CALL_BYTES", call_bytes)
-        appender = files.Appender(-1, expected_bytes)
-        for number, buffer in enumerate(buffers):
-            appender.append([buffer])
-            assert 0 <= sum(map(len, buffers[: number + 1])) - appender.end < call_bytes
-        appender.close()
-    assert content == b"".join(buffers)
-    assert appender.end == len(content)
-    assert all(end % call_bytes == 0 for end in ends[:-1])
-
-
-def test_more_small_buffers_than_one_call_takes_are_appended(tmp_path: Path) -> None:
-    buffers = [os.urandom(3) for _ in range(3 * files.MAX_BUFFERS + 5)]
-    with (tmp_path / "file").open("wb") as file:
-        appender = files.Appender(file.fileno(), 0)
-        appender.append(buffers)
-        appender.close()
-    assert (tmp_path / "file").read_bytes() == b"".join(buffers)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only there a file's place is allocated before")
-def test_what_was_allocated_and_is_not_used_is_given_back(tmp_path: Path) -> None:
-    with (tmp_path / "file").open("wb") as file:
-        appender = files.Appender(file.fileno(), 2 * WORTH_BYTES)
-        appender.append([bytes(2 * files.CALL_BYTES)])
-        assert os.fstat(file.fileno()).st_blocks * 512 >= WORTH_BYTES
-        assert os.fstat(file.fileno()).st_size == 2 * files.CALL_BYTES
-        appender.close()
-        assert os.fstat(file.fileno()).st_blocks * 512 < WORTH_BYTES
-    assert (tmp_path / "file").stat().st_size == 2 * files.CALL_BYTES
-
-
-def test_without_room_to_allocate_it_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a file system that knows no such thing, or on a full disk: writing says what is the matter."""
-    monkeypatch.setattr(preallocation, "_fallocate", lambda: lambda *_: -1)
-    with (tmp_path / "file").open("wb") as file:
-        appender = files.Appender(file.fileno(), 2 * WORTH_BYTES)
-        appender.append([b"content" * files.CALL_BYTES])
-        appender.close()
-    assert (tmp_path / "file").read_bytes() == b"content" * files.CALL_BYTES

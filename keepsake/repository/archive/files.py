@@ -6,15 +6,21 @@ import os
 import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from keepsake.repository.archive.preallocation import STEP_BYTES, WORTH_BYTES, preallocate
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
 
 _seeking = threading.Lock()
 """Where the system cannot read and write at a position, as Windows cannot, one thread at a time moves there."""
+
+
+CALL_BYTES = 256 << 10
+"""How much is written at once. For more, the system looks for larger pieces of memory although it has smaller ones, and a virtual machine
+has to ask its host for them: the same then took ten times as long. For less, the calls themselves take time."""
+
+MAX_BUFFERS = 1024
+"""How many buffers one call takes on Linux (``IOV_MAX`` in ``limits.h``)."""
 
 
 def read_at(descriptor: int, view: memoryview, start: int) -> int:
@@ -38,10 +44,10 @@ def read_at(descriptor: int, view: memoryview, start: int) -> int:
 def write_at(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> None:
     """Write buffers one after the other, from a position on."""
     while buffers:
-        count = _write_some(descriptor, buffers[:MAX_BUFFERS], start)
+        count = write_some(descriptor, buffers[:MAX_BUFFERS], start)
         start += count
         # One call may take less than it is given, for example at a limit of the file's size.
-        buffers = _behind(buffers, count)
+        buffers = behind(buffers, count)
 
 
 def portions(content: memoryview) -> Iterator[memoryview]:
@@ -50,7 +56,8 @@ def portions(content: memoryview) -> Iterator[memoryview]:
         yield content[start : start + CALL_BYTES]
 
 
-def _write_some(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> int:
+def write_some(descriptor: int, buffers: Sequence[bytes | memoryview], start: int) -> int:
+    """Write buffers, at most `MAX_BUFFERS`, from a position on, as far as one call goes; return how many bytes that were."""
     if hasattr(os, "pwritev"):
         return os.pwritev(descriptor, buffers, start)
     with _seeking:
@@ -58,89 +65,13 @@ def _write_some(descriptor: int, buffers: Sequence[bytes | memoryview], start: i
         return os.write(descriptor, buffers[0])
 
 
-def _behind(buffers: Sequence[bytes | memoryview], count: int) -> Sequence[bytes | memoryview]:
+def behind(buffers: Sequence[bytes | memoryview], count: int) -> Sequence[bytes | memoryview]:
     """Return what of some buffers comes after so many bytes."""
     for number, buffer in enumerate(buffers):
         if count < len(buffer):
             return [memoryview(buffer)[count:], *buffers[number + 1 :]]
         count -= len(buffer)
     return ()
-
-
-class Appender:
-    """Writes a file from its beginning to its end, in calls that end at multiples of `CALL_BYTES`.
-
-    A call that ends within a page makes the next one begin there, and the system has smaller pieces of memory to find for what follows.
-
-    Args:
-        descriptor: The file, which is empty.
-        expected_bytes: About how long it will be.
-
-    Attributes:
-        end: Up to where it is written.
-    """
-
-    def __init__(self, descriptor: int, expected_bytes: int) -> None:
-        self._descriptor = descriptor
-        self._expected_bytes = expected_bytes
-        self._allocated_to = 0
-        self._waiting: list[bytes | memoryview] = []
-        self._waiting_bytes = 0
-        self._room = CALL_BYTES
-        self.end = 0
-
-    def append(self, buffers: Iterable[bytes | memoryview]) -> None:
-        """Write buffers, but for what is less than a call: that waits for more, and must not change until `end` says that it is written."""
-        for buffer in buffers:
-            if self._waiting_bytes + len(buffer) < self._room:
-                self._waiting.append(buffer)
-                self._waiting_bytes += len(buffer)
-            else:
-                self._append_and_write(memoryview(buffer))
-
-    def _append_and_write(self, buffer: memoryview) -> None:
-        while self._waiting_bytes + len(buffer) >= self._room:
-            count = self._room - self._waiting_bytes
-            self._waiting.append(buffer[:count])
-            self._waiting_bytes = self._room
-            self.flush()
-            buffer = buffer[count:]
-        self._waiting.append(buffer)
-        self._waiting_bytes += len(buffer)
-
-    def flush(self) -> None:
-        """Write what waits."""
-        if not self._waiting_bytes:
-            return
-        end = self.end + self._waiting_bytes
-        if end > self._allocated_to:
-            self._allocate()
-        count = _write_some(self._descriptor, self._waiting[:MAX_BUFFERS], self.end)
-        if count < self._waiting_bytes:
-            write_at(self._descriptor, _behind(self._waiting, count), self.end + count)
-        self.end, self._room = end, CALL_BYTES - end % CALL_BYTES
-        self._waiting, self._waiting_bytes = [], 0
-
-    def _allocate(self) -> None:
-        start = max(self.end, self._allocated_to)
-        size_bytes = min(STEP_BYTES, self._expected_bytes - start)
-        if size_bytes >= WORTH_BYTES:
-            preallocate(self._descriptor, start, size_bytes)
-            self._allocated_to = start + size_bytes
-
-    def close(self) -> None:
-        """Write what waits, and give back what was allocated and is not used."""
-        self.flush()
-        if self._allocated_to > self.end:
-            os.ftruncate(self._descriptor, self.end)
-
-
-CALL_BYTES = 128 << 10
-"""How much is written at once. For more, the system looks for larger pieces of memory although it has smaller ones, and a virtual machine
-has to ask its host for them: the same then took ten times as long. For less, the calls themselves take time."""
-
-MAX_BUFFERS = 1024
-"""How many buffers one call takes on Linux (``IOV_MAX`` in ``limits.h``)."""
 
 
 class WriteQueue(Generic[T]):

@@ -7,6 +7,7 @@ but they can be made and read in any order and by several threads.
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from isal import isal_zlib
@@ -42,28 +43,70 @@ _RAW = -15
 """zlib's ``wbits`` for deflate without a wrapper, in the largest window."""
 
 
-def encoded(
-    content: memoryview, *, compress: bool | None = None, with_checksum: bool = True
-) -> tuple[Sequence[bytes | memoryview], int, bool]:
-    """Return a member as buffers to be written one after the other, its length, and whether it is compressed.
+def encoded(content: memoryview) -> Sequence[bytes | memoryview]:
+    """Return a member as buffers to be written one after the other; a sample from its middle decides whether it is compressed.
 
-    The buffers refer to the content. It is only looked at to compress it or for its checksum.
+    Args:
+        content: What it is to hold; the buffers may refer to it.
+    """
+    middle = max(0, (len(content) - SAMPLE_BYTES) // 2)
+    is_worth_it = shrinks(content[middle : middle + SAMPLE_BYTES])
+    return (compressed(content) if is_worth_it else None) or stored(content)
+
+
+def compressed(content: memoryview) -> Sequence[bytes] | None:
+    """Return a member as buffers to be written one after the other; None if it would be longer than what it holds.
 
     Args:
         content: What it is to hold.
-        compress: Whether to try to compress it; a sample from its middle decides if not given.
-        with_checksum: False for zeros in place of the checksum if it is stored, until somebody puts `tail` there.
     """
-    if compress is None:
-        middle = max(0, (len(content) - SAMPLE_BYTES) // 2)
-        compress = shrinks(content[middle : middle + SAMPLE_BYTES])
-    if len(content) and compress:
-        compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, _RAW)
-        packed = compressor.compress(content) + compressor.flush()
-        if len(packed) < len(content):
-            return [_HEADER, packed, tail([content])], len(_HEADER) + len(packed) + TAIL_BYTES, True
-    buffers = [_HEADER, *_stored_blocks(content), tail([content]) if with_checksum else bytes(TAIL_BYTES)]
-    return buffers, stored_size(len(content)), False
+    compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, _RAW)
+    packed = compressor.compress(content) + compressor.flush()
+    return [_HEADER, packed, tail([content])] if len(packed) < len(content) else None
+
+
+def stored(content: memoryview) -> Sequence[bytes | memoryview]:
+    """Return a member that is not compressed, as buffers to be written one after the other.
+
+    Args:
+        content: What it is to hold; the buffers are parts of it.
+    """
+    return [_HEADER, *_stored_blocks(content), tail([content])]
+
+
+@lru_cache(maxsize=16)
+def stored_around(length: int, zeros: int) -> Sequence[tuple[bytes, int]]:
+    """Return what some members that are not compressed have around what they hold, which comes from a file.
+
+    Instead of their `tail` they have zeros at first.
+
+    Args:
+        length: How much comes from the file.
+        zeros: How many zeros follow in what the last one holds.
+
+    Returns:
+        What comes before each part of the file, and how long the part is; the last is empty.
+    """
+    around, before = [], b""
+    for content_bytes in stored_members(length, zeros):
+        before += _HEADER
+        for header, start, end in _blocks(content_bytes):
+            before += header
+            if in_file := min(end - start, length):
+                around.append((before, in_file))
+                before = b""
+                length -= in_file
+            before += bytes(end - start - in_file)
+        before += bytes(TAIL_BYTES)
+    return [*around, (before, 0)]
+
+
+def stored_members(length: int, zeros: int) -> Sequence[int]:
+    """Return how much each of these members holds."""
+    full, last = divmod(length, MEMBER_BYTES)
+    contents = [MEMBER_BYTES] * full + [last] * bool(last)
+    contents[-1] += zeros
+    return contents
 
 
 def stored_size(content_bytes: int) -> int:
@@ -77,12 +120,16 @@ def shrinks(sample: memoryview) -> bool:
 
 
 def _stored_blocks(content: memoryview) -> list[bytes | memoryview]:
-    """Return headers and contents of stored blocks (RFC 1951, section 3.2.4)."""
-    blocks: list[bytes | memoryview] = []
-    last = max(0, len(content) - 1) // _BLOCK_BYTES * _BLOCK_BYTES
+    """Return headers and contents of stored blocks."""
+    return [buffer for header, start, end in _blocks(len(content)) for buffer in (header, content[start:end])]
+
+
+def _blocks(content_bytes: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the header of each stored block (RFC 1951, section 3.2.4), and where what it holds begins and ends."""
+    last = max(0, content_bytes - 1) // _BLOCK_BYTES * _BLOCK_BYTES
     for start in range(0, last, _BLOCK_BYTES):
-        blocks += (_FULL_BLOCK, content[start : start + _BLOCK_BYTES])
-    return [*blocks, _stored_header(len(content) - last, is_last=True), content[last:]]
+        yield _FULL_BLOCK, start, start + _BLOCK_BYTES
+    yield _stored_header(content_bytes - last, is_last=True), last, content_bytes
 
 
 def _stored_header(length: int, *, is_last: bool) -> bytes:

@@ -7,7 +7,7 @@ import os
 import stat
 import tarfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from keepsake import messages
 from keepsake.capture.files import open_plain
@@ -46,12 +46,10 @@ class Section:
 
     Attributes:
         digest: Of that; None from the first piece on that is stored, and may be read back cheaply.
-        shrinks: Whether its pieces are worth compressing; None until a sample was taken.
     """
 
     digested_to: int
     digest: hashlib._Hash | None = field(default_factory=hashlib.sha256)
-    shrinks: bool | None = None
 
 
 @dataclass(slots=True)
@@ -80,9 +78,9 @@ class LargeFile:
         self.sections = [Section(number * self.row.section_bytes) for number in range(len(self.row.digests))]
         self.left_bytes = self.size_bytes
 
-    def padding(self) -> int:
-        """Return how many zeros follow it in the tar."""
-        return -self.size_bytes % tarfile.BLOCKSIZE
+    def fileno(self) -> int:
+        """Return its descriptor."""
+        return self.file.fileno()
 
     def read(self, view: memoryview, start: int) -> None:
         """Fill a buffer with what the file holds from a position on.
@@ -90,40 +88,53 @@ class LargeFile:
         Raises:
             ReadError: It ends before.
         """
-        done = read_at(self.file.fileno(), view, start)
+        done = read_at(self.fileno(), view, start)
         if done < len(view):
-            left = self.size_bytes - min(start + done, os.fstat(self.file.fileno()).st_size)
-            raise ReadError(f"{self.source} changed while it was being saved: {left:,} of {self.size_bytes:,} bytes are gone")
+            self._raise_shorter(min(start + done, os.fstat(self.fileno()).st_size))
 
-    def shrinks(self, start: int) -> bool:
-        """Tell whether the section that a position lies in is worth compressing, by a sample of it."""
-        section = self.sections[start // self.row.section_bytes]
-        if section.shrinks is None:
-            # Of always the same places, so that the archive does not depend on which thread comes first.
-            section.shrinks = members.shrinks(self._sample(start - start % self.row.section_bytes))
-        return section.shrinks
+    def is_written(self, length: int) -> None:
+        """Note that so much more of it is written, and close it after the last.
 
-    def _sample(self, start: int) -> memoryview:
-        """Return some parts of a section that lie far from each other."""
-        length = min(self.row.section_bytes, self.size_bytes - start)
+        Raises:
+            ReadError: It is shorter by now. Then what came last may have been written as zeros.
+        """
+        self.left_bytes -= length
+        if self.left_bytes:
+            return
+        size_bytes = os.fstat(self.fileno()).st_size
+        self.file.close()
+        if size_bytes < self.size_bytes:
+            self._raise_shorter(size_bytes)
+
+    def _raise_shorter(self, size_bytes: int) -> NoReturn:
+        left = self.size_bytes - size_bytes
+        raise ReadError(f"{self.source} changed while it was being saved: {left:,} of {self.size_bytes:,} bytes are gone")
+
+    def shrinks(self, start: int, end: int) -> bool:
+        """Tell whether a part is worth compressing, by some samples that lie far from each other."""
+        length = end - start
         sample = memoryview(bytearray(members.SAMPLE_BYTES))
         part_bytes = len(sample) // SAMPLE_PARTS
         for number in range(SAMPLE_PARTS):
             middle = start + (2 * number + 1) * length // (2 * SAMPLE_PARTS)
-            read_at(self.file.fileno(), sample[number * part_bytes : (number + 1) * part_bytes], middle - part_bytes // 2)
-        return sample
+            read_at(self.fileno(), sample[number * part_bytes : (number + 1) * part_bytes], middle - part_bytes // 2)
+        return members.shrinks(sample)
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What becomes one member: bytes, a part of a large file, or some small files that are read when their turn comes.
 
+    A part of a large file that is not worth compressing becomes several.
+
     Args:
-        number: Its place among the members.
+        number: The place of the first among the members.
         content: The bytes.
         large: The large file.
         start: Where in the large file the part begins.
         length: How long the part is.
+        zeros: How many zeros follow it in the tar.
+        shrinks: Whether the part is worth compressing.
         entries: The small files.
     """
 
@@ -132,6 +143,8 @@ class Piece:
     large: LargeFile | None = None
     start: int = 0
     length: int = 0
+    zeros: int = 0
+    shrinks: bool = False
     entries: Sequence[FileEntry] = ()
 
 
@@ -199,8 +212,19 @@ class Packer:
         if not header.size:
             # It was emptied since it was listed.
             row.digests[0] = hashlib.sha256().hexdigest()
-        for start in range(0, header.size, MEMBER_BYTES):
-            yield self._next(large=large, start=start, length=min(MEMBER_BYTES, header.size - start))
+        for start in range(0, header.size, row.section_bytes):
+            yield from self._section(large, start, min(start + row.section_bytes, header.size))
+
+    def _section(self, large: LargeFile, start: int, end: int) -> Iterator[Piece]:
+        """Yield a section of a large file: for several threads to compress, or as a whole."""
+        shrinks = large.shrinks(start, end)
+        step_bytes = MEMBER_BYTES if shrinks else end - start
+        for first in range(start, end, step_bytes):
+            last = min(first + step_bytes, end)
+            zeros = -last % tarfile.BLOCKSIZE if last == large.size_bytes else 0
+            piece = self._next(large=large, start=first, length=last - first, zeros=zeros, shrinks=shrinks)
+            self._number = piece.number + len(members.stored_members(piece.length, zeros))
+            yield piece
 
     def read_group(self, piece: Piece) -> bytearray:
         """Return the tar of small files. May be called by several threads at once.

@@ -10,7 +10,6 @@ import itertools
 import os
 import tarfile
 import threading
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,17 +17,22 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from keepsake.exceptions import ReadError
 from keepsake.repository.archive import index
+from keepsake.repository.archive.appending import Appender
 from keepsake.repository.archive.digests import SectionDigests
-from keepsake.repository.archive.files import Appender, WriteQueue, read_at, write_at
+from keepsake.repository.archive.files import WriteQueue, read_at, write_at
 from keepsake.repository.archive.index import Index
 from keepsake.repository.archive.members import (
     MEMBER_BYTES,
     TAIL_BYTES,
     checksum,
+    compressed,
     decoded,
     encoded,
     read_stored,
     sliced,
+    stored,
+    stored_around,
+    stored_members,
     stored_size,
     tail,
 )
@@ -103,29 +107,23 @@ class _Member:
     """A member that is to be written.
 
     Args:
-        number: Its place.
-        buffers: Its bytes.
-        size_bytes: How many they are.
+        piece: What it is made of.
+        buffers: Its bytes; None where the piece is a part of a file that becomes members as it is.
         content_bytes: How much of the tar it holds.
-        checksum: Its CRC-32; None where it will be read back anyhow, and gets the checksum of what it holds then too.
-        space: What its content was read into and is written from, free for another one then; None where it is not written from there.
-        piece: What it was made of.
+        checksum: Its CRC-32.
     """
 
-    number: int
-    buffers: Sequence[bytes | memoryview]
-    size_bytes: int
-    content_bytes: int
-    checksum: int | None
-    space: memoryview | None
     piece: Piece
+    buffers: Sequence[bytes | memoryview] | None = None
+    content_bytes: int = 0
+    checksum: int | None = None
 
 
 class _MemberWriter:
     """Makes members of pieces, and writes them in their order.
 
-    One thread does it alone as long as the pieces are only stored: reading into the processor's cache and writing from there, it is as fast
-    as the disk's cache takes it, and two would wait for each other. Others join it for what has to be compressed, and for small files.
+    One thread does it alone as long as the pieces are only stored: that is as fast as the disk's cache takes it, and two would wait for
+    each other. Others join it for what has to be compressed, and for small files.
 
     Args:
         packer: What the pieces come from.
@@ -148,8 +146,6 @@ class _MemberWriter:
         self._queue = WriteQueue(self._write, self._room)
         self._ready: dict[int, _Member] = {}
         self._appender = Appender(file.fileno(), packer.size_bytes)
-        self._end = 0
-        self._unwritten: deque[tuple[int, _Member]] = deque()
         self._first = threading.get_ident()
         self._may_join = threading.Event()
         self._failed = False
@@ -160,9 +156,8 @@ class _MemberWriter:
     def run(self) -> None:
         """Write all members."""
         try:
-            run_together(self._work, self._give_up, threads=self._threads)
-            self._appender.close()
-            self._let_go()
+            with self._appender:
+                run_together(self._work, self._give_up, threads=self._threads)
         finally:
             for large in self._packer.large_files:
                 large.file.close()
@@ -178,15 +173,7 @@ class _MemberWriter:
         if threading.get_ident() != self._first:
             self._may_join.wait()
         while (piece := self._next()) is not None:
-            content, compress, space = self._content(piece)
-            buffers, size_bytes, is_compressed = encoded(content, compress=compress, with_checksum=piece.large is None)
-            if piece.large is not None:
-                self._digest(piece.large, piece.start, content[: piece.length], is_compressed=is_compressed)
-            known = checksum(buffers) if is_compressed or piece.large is None else None
-            if is_compressed and space is not None:
-                self._spaces.give_back(space)
-                space = None
-            self._queue.put(_Member(piece.number, buffers, size_bytes, len(content), known, space, piece))
+            self._queue.put(self._member(piece))
 
     def _next(self) -> Piece | None:
         """Return the next piece once there is room for it: so the first of those that are not written yet never has to wait for any."""
@@ -194,31 +181,45 @@ class _MemberWriter:
             self._turn.wait_for(lambda: self._failed or self._room)
             piece = None if self._failed else next(self._pieces, None)
             self._room -= piece is not None
-        if piece is None or piece.entries or (piece.large is not None and piece.large.shrinks(piece.start)):
+        if piece is None or piece.entries or piece.shrinks:
             self._may_join.set()
         return piece
 
-    def _content(self, piece: Piece) -> tuple[memoryview, bool | None, memoryview | None]:
-        """Return what a member is to hold, whether it is to be compressed, and the space that it was read into."""
+    def _member(self, piece: Piece) -> _Member:
         large = piece.large
         if large is None:
-            return memoryview(piece.content or self._packer.read_group(piece)), None, None
-        space = self._spaces.take(MEMBER_BYTES + tarfile.BLOCKSIZE)
-        is_last = piece.start + piece.length == large.size_bytes
-        content = space[: piece.length + (large.padding() if is_last else 0)]
-        large.read(content[: piece.length], piece.start)
-        content[piece.length :] = bytes(len(content) - piece.length)
-        return content, large.shrinks(piece.start), space
+            content = memoryview(piece.content or self._packer.read_group(piece))
+            buffers = encoded(content)
+            return _Member(piece, buffers, len(content), checksum(buffers))
+        if packed := self._compressed(piece, large) if piece.shrinks else None:
+            return _Member(piece, packed, piece.length + piece.zeros, checksum(packed))
+        self._digest(large, piece.start, None)
+        return _Member(piece)
 
-    def _digest(self, large: LargeFile, start: int, content: memoryview, *, is_compressed: bool) -> None:
-        """Digest a section in its order as long as all of it is compressed: to read that back later would cost more."""
+    def _compressed(self, piece: Piece, large: LargeFile) -> Sequence[bytes] | None:
+        content = self._spaces.take(MEMBER_BYTES + tarfile.BLOCKSIZE)[: piece.length + piece.zeros]
+        large.read(content[: piece.length], piece.start)
+        content[piece.length :] = bytes(piece.zeros)
+        if buffers := compressed(content):
+            self._digest(large, piece.start, content[: piece.length])
+        self._spaces.give_back(content)
+        return buffers
+
+    def _digest(self, large: LargeFile, start: int, content: memoryview | None) -> None:
+        """Digest a section in its order as long as all of it is compressed: to read that back later would cost more.
+
+        Args:
+            large: The file.
+            start: Where in it the content lies.
+            content: What comes next, if it is compressed.
+        """
         number = start // large.row.section_bytes
         section = large.sections[number]
         with self._turn:
             self._turn.wait_for(lambda: self._failed or section.digest is None or section.digested_to == start)
             if self._failed or section.digest is None:
                 return
-            if not is_compressed:
+            if content is None:
                 section.digest = None
                 self._turn.notify_all()
                 return
@@ -231,39 +232,34 @@ class _MemberWriter:
 
     def _write(self, members: Sequence[_Member]) -> None:
         """Write members, as far as all before them have come; in the hands of one thread at a time."""
-        self._ready |= {member.number: member for member in members}
+        self._ready |= {member.piece.number: member for member in members}
         for member in self._following():
             self._append(member)
 
     def _following(self) -> Iterator[_Member]:
-        number = len(self.member_bytes)
-        while number in self._ready:
-            yield self._ready.pop(number)
-            number += 1
+        while len(self.member_bytes) in self._ready:
+            yield self._ready.pop(len(self.member_bytes))
 
     def _append(self, member: _Member) -> None:
-        self._appender.append(member.buffers)
-        self._end += member.size_bytes
-        self._unwritten.append((self._end, member))
-        self.member_bytes.append(member.size_bytes)
-        self.content_bytes.append(member.content_bytes)
-        self.checksums.append(member.checksum)
-        self._let_go()
+        piece = member.piece
+        if member.buffers is not None:
+            self._appender.append(member.buffers)
+            self._note(sum(map(len, member.buffers)), member.content_bytes, member.checksum)
+        elif piece.large is not None:
+            self._appender.append_from(piece.large, piece.start, stored_around(piece.length, piece.zeros))
+            for content_bytes in stored_members(piece.length, piece.zeros):
+                # It will be read back for its digest, and gets the checksum of what it holds then, too.
+                self._note(stored_size(content_bytes), content_bytes, None)
+        if piece.large is not None:
+            piece.large.is_written(piece.length)
         with self._turn:
             self._room += 1
             self._turn.notify_all()
 
-    def _let_go(self) -> None:
-        """Let go of what belongs to members that are written by now."""
-        while self._unwritten and self._unwritten[0][0] <= self._appender.end:
-            member = self._unwritten.popleft()[1]
-            if member.space is not None:
-                self._spaces.give_back(member.space)
-            large = member.piece.large
-            if large is not None:
-                large.left_bytes -= member.piece.length
-                if not large.left_bytes:
-                    large.file.close()
+    def _note(self, member_bytes: int, content_bytes: int, checksum: int | None) -> None:
+        self.member_bytes.append(member_bytes)
+        self.content_bytes.append(content_bytes)
+        self.checksums.append(checksum)
 
 
 # --- sealing --------------------------------------------------------------------------------------------------------
@@ -353,8 +349,7 @@ class _Digesting:
         content = space[:content_bytes]
         if stored_size(content_bytes) == len(space) and read_stored(content, partial(self._read_into, self._starts[number])):
             if lacks_checksum:
-                buffers, *_ = encoded(content, compress=False)
-                self._give_checksum(number, buffers)
+                self._give_checksum(number, stored(content))
             return [content]
         read_at(self._file.fileno(), space, self._starts[number])
         held = decoded(space, content_bytes)
