@@ -34,7 +34,7 @@ def main() -> None:
 def checkpoint(repository: str, directory: str, path: str, move: bool = False) -> dict[str, Any]:
     """Make one checkpoint of a path, and measure how long the call takes and how long it is until all is stored."""
     experiment = start(repository, directory)
-    settle(size_of(Path(directory, path)))
+    settle(size_of(Path(directory, path)), Path(directory))
     start_s = time.perf_counter()
     made = experiment.checkpoint(path=path, step=1, metrics={"loss": 0.5}, quiet=True, **({"move": True} if move else {}))
     returned_s = time.perf_counter()

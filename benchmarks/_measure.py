@@ -117,19 +117,25 @@ def write_weights(path: Path, size_bytes: int, *, rounded: bool = False) -> None
             file.write(block[: size_bytes - start])
 
 
-def settle(size_bytes: int = 0) -> None:
+def settle(size_bytes: int = 0, directory: Path | None = None) -> None:
     """Give everybody the same start: the disk has finished what came before, and the memory that is needed is at hand.
 
     A virtual machine gives memory that is free back to its host, and takes ten times as long to write to what it has to get again. Whoever
-    came first would pay for all, so that much is taken and let go again before.
+    came first would pay for all, so that much is taken and let go again before: as a process has it, and as the cache of a file has it,
+    which the system takes from other places.
 
     Args:
         size_bytes: How much is going to be written, into the page cache at least.
+        directory: Where to.
     """
     if hasattr(os, "sync"):
         os.sync()
     if size_bytes and hasattr(mmap, "MAP_POPULATE"):
         mmap.mmap(-1, 3 * size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+        piece = bytes(MB)
+        for _ in range(3 * size_bytes // (2 * MB)):
+            file.write(piece)
 
 
 # --- measuring and reporting ----------------------------------------------------------------------------------------------

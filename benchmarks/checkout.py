@@ -96,7 +96,7 @@ def check_out(place: Path, python: Path, writer: str, id: str) -> dict[str, floa
     is_ours = str(python) == sys.executable
     program = [python, "-m", "keepsake"] if is_ours else [python.parent / "keepsake"]
     command = [*program, "checkout", id, "-f", "-o", target, "-R", f"file://{place / writer}"]
-    settle((place / "project" / LARGE).stat().st_size)
+    settle((place / "project" / LARGE).stat().st_size, place)
     start_s = time.perf_counter()
     subprocess.run(command, check=True, cwd=place / "project", env=environment(python), capture_output=True)
     took_s = time.perf_counter() - start_s
@@ -110,7 +110,7 @@ def check_out(place: Path, python: Path, writer: str, id: str) -> dict[str, floa
 def do_bare_work(place: Path, *, with_digests: bool) -> dict[str, float]:
     """Copy the large file piece by piece in as many threads as there are cores, each piece digested or not."""
     source, target = place / "project" / LARGE, place / "copy.bin"
-    settle(source.stat().st_size)
+    settle(source.stat().st_size, place)
     start_s = time.perf_counter()
     pieces, turn = iter(range(0, source.stat().st_size, MB)), threading.Lock()
 

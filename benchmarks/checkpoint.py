@@ -46,7 +46,7 @@ def compare(place: Path, keepsakes: dict[str, Path], size_mb: int, rounds: int) 
 def copy(project: Path) -> dict[str, float]:
     """Do what a careful script does without any keepsake: copy the file, then wait for the disk."""
     target = project.parent / "copy.bin"
-    settle((project / "weights.bin").stat().st_size)
+    settle((project / "weights.bin").stat().st_size, project)
     start_s = time.perf_counter()
     shutil.copyfile(project / "weights.bin", target)
     blocks_s = time.perf_counter() - start_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +27,11 @@ WORTH_CLONING_BYTES = 4 << 20
 _FICLONE = 0x40049409
 """The request number of FICLONE in ``linux/fs.h``: share another file's blocks until one of the two is written."""
 
-_cannot_clone: set[tuple[int, int]] = set()
-"""Pairs of file systems, that of a source and that of the repository, between which cloning has failed."""
+_FICLONERANGE = 0x4020940D
+"""That of FICLONERANGE: the same of a part, which a ``struct file_clone_range`` describes."""
+
+_can_clone: dict[tuple[int, int], bool] = {}
+"""Whether blocks can be shared between two file systems, that of a source and that of the repository, as far as it is known."""
 
 
 def may_be_moved(path: Path, entries: Sequence[FileEntry], project_directory: Path) -> bool:
@@ -93,7 +97,7 @@ def clone(id: str, entries: Sequence[FileEntry], staging: Staging) -> bool:
         partial.rename(target)
     except _CannotClone:
         staging.discard(id)
-        _cannot_clone.add(_devices(entries[0].source, staging.directory))
+        _can_clone[_devices(entries[0].source, staging.directory)] = False
         messages.debug(f"the file system of {staging.directory} cannot share blocks with {entries[0].source}")
         return False
     except BaseException:
@@ -107,13 +111,36 @@ class _CannotClone(Exception):
 
 
 def _is_worth_cloning(entries: Sequence[FileEntry], directory: Path) -> bool:
-    if sys.platform != "linux" or not entries or _devices(entries[0].source, directory) in _cannot_clone:
-        return False
     files = [entry.source for entry in entries if entry.kind == "file"]
-    if sum(file.lstat().st_size for file in files) < WORTH_CLONING_BYTES:
+    if sys.platform != "linux" or sum(file.lstat().st_size for file in files) < WORTH_CLONING_BYTES:
+        return False
+    # First, since it takes the system some hundredths of a second to look through what it holds of a large file.
+    devices = _devices(files[0], directory)
+    if devices not in _can_clone:
+        _can_clone[devices] = _shares_a_block(max(files, key=lambda file: file.lstat().st_size), directory)
+    if not _can_clone[devices]:
         return False
     # File systems write a file out before they share its blocks, which takes longer than to read it from memory.
     return sum(page_cache.unwritten_bytes(file) for file in files) < WORTH_CLONING_BYTES
+
+
+def _shares_a_block(source: Path, directory: Path) -> bool:
+    """Tell whether a large file can share its first block with a new one; where that cannot be tried, it may be so."""
+    import fcntl
+
+    with open_plain(source) as file:
+        try:
+            copy = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o600)
+        except OSError:
+            return True
+        try:
+            fcntl.ioctl(copy, _FICLONERANGE, struct.pack("=qQQQ", file.fileno(), 0, os.fstat(file.fileno()).st_blksize, 0))
+        except OSError:
+            return False
+        else:
+            return True
+        finally:
+            os.close(copy)
 
 
 def _devices(source: Path, directory: Path) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "project"
     directory.mkdir()
     monkeypatch.chdir(directory)
-    monkeypatch.setattr(snapshot, "_cannot_clone", set())
+    monkeypatch.setattr(snapshot, "_can_clone", {})
     return directory
 
 
@@ -188,12 +189,33 @@ def can_clone(project: Path, staging: Staging) -> bool:
 
 def test_a_file_system_that_cannot_is_asked_once(staging: Staging, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if can_clone(project, staging):
-        # This one can; then there is nothing to remember.
-        assert snapshot._cannot_clone == set()
+        assert list(snapshot._can_clone.values()) == [True]
         return
+    monkeypatch.setattr(snapshot, "_shares_a_block", lambda *_: pytest.fail("asked once more"))
+    monkeypatch.setattr(page_cache, "unwritten_bytes", lambda *_: pytest.fail("looked for what is not of use"))
     monkeypatch.setattr(snapshot, "_share_blocks", lambda *_: pytest.fail("asked once more"))
     save(project / "model", LARGE)
     assert not snapshot.clone(new_id(), entries_of(project, "model"), staging)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there blocks are shared")
+def test_where_sharing_cannot_be_tried_cloning_says_whether_it_can_be_done(
+    staging: Staging, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on file systems that have no files without a name."""
+    save(project / "model", LARGE)
+    os_open = os.open
+
+    def refuse(path: str, flags: int, *arguments: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "no such files here")
+        return os_open(path, flags, *arguments)
+
+    can = can_clone(project, staging)
+    monkeypatch.setattr(snapshot, "_can_clone", {})
+    monkeypatch.setattr(os, "open", refuse)
+    assert snapshot.clone(new_id(), entries_of(project, "model"), staging) == can
+    assert list(snapshot._can_clone.values()) == [can]
 
 
 def test_small_files_are_not_worth_cloning(staging: Staging, project: Path) -> None:
