@@ -45,9 +45,10 @@ class Pipe:
         3
         >>> pipe.give(target.fileno(), 0, 11)
         11
-        >>> pipe.close()
         >>> target.read()
         b'second: two'
+        >>> for opened in (pipe, source, target):
+        ...     opened.close()
     """
 
     def __init__(self) -> None:
