@@ -405,14 +405,14 @@ def test_a_large_file_that_is_cut_before_its_end_is_written_is_an_error(
     """What was taken of it by reference, and is not written yet, is cut with it."""
     path, content = tmp_path / "large", os.urandom(size)
     path.write_bytes(content)
-    is_written = LargeFile.is_written
+    note_written = LargeFile.note_written
 
     def cutting(large: LargeFile, length: int) -> None:
         if length == large.left_bytes:
             os.truncate(path, 0)
-        is_written(large, length)
+        note_written(large, length)
 
-    monkeypatch.setattr(LargeFile, "is_written", cutting)
+    monkeypatch.setattr(LargeFile, "note_written", cutting)
     with pytest.raises(ReadError, match=f"{size:,} of {size:,} bytes are gone"):
         archive.stage([FileEntry("large", path, "file")], ID, tmp_path / "archive")
     assert [found.name for found in tmp_path.iterdir()] == ["large"]

@@ -97,7 +97,7 @@ class Appender:
         if count < self._waiting_bytes:
             write_at(self._descriptor, behind(self._waiting, count), self.end + count)
         self._waiting, self._waiting_bytes = [], 0
-        self._is_written_to(end)
+        self._advance(end)
         while self._lent:
             self._spaces.give_back(self._lent.pop())
 
@@ -112,7 +112,7 @@ class Appender:
                 self._allocated_to = start + step_bytes
         return end
 
-    def _is_written_to(self, end: int) -> None:
+    def _advance(self, end: int) -> None:
         self.end, self._room = end, CALL_BYTES - end % CALL_BYTES
 
     # --- other files ------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class Appender:
                 # A file system that cannot do it, for example. If it is something else, reading and writing will say what.
                 pipe.close()
                 self._pipe = None
-                self._is_written_to(begin)
+                self._advance(begin)
             else:
                 return
         for before, length in parts:
@@ -165,7 +165,7 @@ class Appender:
         position, end = self.end, self._allocated(size_bytes)
         while position < end:
             position += pipe.give(self._descriptor, position, end - position)
-        self._is_written_to(end)
+        self._advance(end)
 
     def _read(self, source: Source, start: int, length: int) -> None:
         end = start + length

@@ -92,7 +92,7 @@ class LargeFile:
         if done < len(view):
             self._raise_shorter(min(start + done, os.fstat(self.fileno()).st_size))
 
-    def is_written(self, length: int) -> None:
+    def note_written(self, length: int) -> None:
         """Note that so much more of it is written, and close it after the last.
 
         Raises:

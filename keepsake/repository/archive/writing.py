@@ -251,7 +251,7 @@ class _MemberWriter:
                 # It will be read back for its digest, and gets the checksum of what it holds then, too.
                 self._note(stored_size(content_bytes), content_bytes, None)
         if piece.large is not None:
-            piece.large.is_written(piece.length)
+            piece.large.note_written(piece.length)
         with self._turn:
             self._room += 1
             self._turn.notify_all()
